@@ -1,0 +1,43 @@
+// Plain views that every kernel takes. They own nothing: pointers, shapes, strides.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgeseg {
+
+enum class DType : std::uint8_t { float32, float16, bfloat16, uint8 };
+
+enum class PixelFormat : std::uint8_t { bgr, rgb, nv12 };
+
+// A camera frame, uint8.
+//   bgr, rgb: H×W×3 interleaved; row_stride is the distance between rows in bytes, >= 3*width.
+//   nv12:     H×W luma, followed by H/2 rows of interleaved U,V at the same row stride; height and
+//             width are even. Limited-range BT.601, as cv2.COLOR_YUV2BGR_NV12 reads it.
+struct Frame {
+    const std::uint8_t* data;
+    int height;
+    int width;
+    std::ptrdiff_t row_stride;
+    PixelFormat format;
+};
+
+// An N×C×H×W tensor. Strides are in elements, so NCHW, channels-last and views are one type.
+struct Tensor {
+    void* data;
+    DType dtype;
+    int n, c, h, w;
+    std::ptrdiff_t stride_n, stride_c, stride_h, stride_w;
+};
+
+// Integer pixel rectangle.
+struct Rect {
+    int y, x, height, width;
+};
+
+// Rectangle in the continuous coordinates of a logit grid; see upsample_argmax.
+struct RectF {
+    double y, x, height, width;
+};
+
+}  // namespace edgeseg
