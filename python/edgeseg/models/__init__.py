@@ -1,0 +1,11 @@
+"""STDC-Seg with text guidance: the network that edgeseg trains."""
+
+from edgeseg.models.segmentation import (
+    SegmentationOutput,
+    STDCSeg,
+    STDCSegConfig,
+    TextGuidance,
+)
+from edgeseg.models.stdc import BackboneName
+
+__all__ = ["BackboneName", "STDCSeg", "STDCSegConfig", "SegmentationOutput", "TextGuidance"]
