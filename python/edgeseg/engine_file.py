@@ -48,7 +48,7 @@ _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*(\.[a-z0-9]+
 
 def _check_part_name(name: str) -> str:
     if not _PART_NAME.fullmatch(name) or len(name) > 200 or name == MANIFEST_NAME:
-        raise ValueError(f"part name {name!r} must be lower-case relative path like onnx/model.onnx")
+        raise ValueError(f"part name {name!r} is not a relative path like onnx/model.onnx")
     return name
 
 
@@ -436,7 +436,7 @@ def _parse_manifest(path: Path, text: bytes) -> Manifest:
             "update edgeseg, or export the engine again with this version"
         )
     try:
-        # From the text, in JSON mode: there a list may stand for a tuple, a string not for a number.
+        # From the text: in strict JSON a list may stand for a tuple, but a string for no number.
         manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise EngineError(f"{path} has a bad manifest: {_first_error(error)}") from error

@@ -1,0 +1,244 @@
+"""The engine file: round trip, and every kind of damage refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgeseg.engine_file import (
+    ALIGNMENT,
+    Architecture,
+    Golden,
+    Input,
+    Manifest,
+    Target,
+    Training,
+    add_target,
+    open_engine,
+    write_engine,
+)
+from edgeseg.errors import EngineError, OutputError
+
+PARTS = {
+    "onnx/model.onnx": bytes(range(256)) * 40,
+    "golden/frame.png": b"frame",
+    "golden/labels.png": b"",
+}
+
+
+def _read_everything(path: Path) -> None:
+    with open_engine(path) as file:
+        for name in file.manifest.parts:
+            file.part(name)
+
+
+def manifest(**changes: object) -> Manifest:
+    fields: dict[str, object] = {
+        "name": "test",
+        "created_by": "tests",
+        "classes": ("road", "sky"),
+        "palette": ((1, 2, 3), (4, 5, 6)),
+        "input": Input(height=64, width=96, mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 1.0)),
+        "architecture": Architecture(
+            backbone="stdc1", text_guidance=None, parameters=1, align_corners=True
+        ),
+        "training": Training(dataset="none"),
+        "targets": (Target(kind="onnx", parts=("onnx/model.onnx",), weights="float32"),),
+        "golden": Golden(frame="golden/frame.png", labels="golden/labels.png"),
+    }
+    return Manifest(**(fields | changes))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    path = tmp_path / "test.edgeseg"
+    write_engine(path, manifest(), PARTS)
+    return path
+
+
+def test_round_trip(engine: Path) -> None:
+    with open_engine(engine) as file:
+        assert file.manifest.classes == ("road", "sky")
+        assert file.manifest.input.mean == (1.0, 2.0, 3.0)
+        for name, content in PARTS.items():
+            assert bytes(file.part(name)) == content
+
+
+def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.edgeseg", tmp_path / "b.edgeseg"
+    write_engine(first, manifest(), PARTS)
+    write_engine(second, manifest(), PARTS)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_any_zip_tool_can_unpack_it(engine: Path) -> None:
+    with zipfile.ZipFile(engine) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["manifest.json", *PARTS]
+        assert {name: archive.read(name) for name in PARTS} == PARTS
+        json.loads(archive.read("manifest.json"))
+
+
+def test_parts_are_aligned(engine: Path) -> None:
+    content = engine.read_bytes()
+    with zipfile.ZipFile(engine) as archive:
+        for info in archive.infolist():
+            lengths = struct.unpack_from("<2H", content, info.header_offset + 26)
+            assert (info.header_offset + 30 + sum(lengths)) % ALIGNMENT == 0
+
+
+def test_a_part_stays_valid_after_close(engine: Path) -> None:
+    with open_engine(engine) as file:
+        part = file.part("golden/frame.png")
+    assert bytes(part) == b"frame"
+
+
+def test_every_flipped_byte_is_detected(engine: Path) -> None:
+    original = engine.read_bytes()
+    damaged = engine.with_name("damaged.edgeseg")
+    step = 7  # every header and all data are hit; all offsets would take minutes
+    end = len(original)
+    for offset in sorted({*range(0, end, step), *range(128), *range(end - 400, end)}):
+        content = bytearray(original)
+        content[offset] ^= 0x10
+        damaged.write_bytes(content)
+        with pytest.raises(EngineError):
+            _read_everything(damaged)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 29, 43, 4095, 4096, 5000, -1])
+def test_truncation_is_named(engine: Path, keep: int) -> None:
+    engine.write_bytes(engine.read_bytes()[:keep])
+    with pytest.raises(EngineError, match=r"truncated|empty|not an engine file"):
+        open_engine(engine)
+
+
+def test_appended_bytes_are_refused(engine: Path) -> None:
+    with engine.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(EngineError, match="appended"):
+        open_engine(engine)
+
+
+def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="edgeseg export"):
+        open_engine(tmp_path / "none.edgeseg")
+
+
+def test_a_folder_is_not_an_engine(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="is a folder"):
+        open_engine(tmp_path)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.edgeseg"
+    for content in (b"\x7fELF" + bytes(9000), b"PK\3\4" + bytes(9000), b"{}"):
+        foreign.write_bytes(content)
+        with pytest.raises(EngineError, match="not an engine file"):
+            open_engine(foreign)
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("model.onnx", b"x" * 9000)
+    with pytest.raises(EngineError, match="not an engine file"):
+        open_engine(foreign)
+
+
+def _with_manifest(path: Path, text: bytes) -> None:
+    """Write a file whose archive is right but whose manifest is `text`."""
+    from edgeseg.engine_file import _layout
+
+    layout = _layout(text, {})
+    path.write_bytes(layout.headers[0][1] + text + layout.tail)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"schema_version": 2}', "schema version 2"),
+        (b'{"schema_version": "1"}', "schema version '1'"),
+        (b"[]", "schema version None"),
+        (b"not json", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"schema_version": 1}', "bad manifest"),
+    ],
+)
+def test_bad_manifests_are_named(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "bad.edgeseg"
+    _with_manifest(path, text)
+    with pytest.raises(EngineError, match=message):
+        open_engine(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("classes", []),
+        ("classes", ["road", "road"]),
+        ("classes", ["road"]),
+        ("palette", [[1, 2, 3], [4, 5, 256]]),
+        ("input", {"height": 10**9, "width": 96, "mean": [0, 0, 0], "std": [1, 1, 1]}),
+        ("input", {"height": 64, "width": 96, "mean": [0, 0, 0], "std": [0, 1, 1]}),
+        ("input", {"height": 64, "width": 96, "mean": [0, 0, float("nan")], "std": [1, 1, 1]}),
+        ("targets", []),
+        ("targets", [{"kind": "pickle", "parts": ["a"], "weights": "float32"}]),
+        ("targets", [{"kind": "onnx", "parts": ["../../etc/passwd"], "weights": "float32"}]),
+        ("targets", [{"kind": "onnx", "parts": ["/etc/passwd"], "weights": "float32"}]),
+        ("targets", [{"kind": "onnx", "parts": ["onnx/other.onnx"], "weights": "float32"}]),
+        ("surprise", 1),
+    ],
+)
+def test_bad_fields_are_refused(engine: Path, field: str, value: object) -> None:
+    with open_engine(engine) as file:
+        raw = file.manifest.model_dump(mode="json")
+    _with_manifest(engine, json.dumps(raw | {field: value}).encode())
+    with pytest.raises(EngineError, match="bad manifest"):
+        open_engine(engine)
+
+
+def test_a_manifest_cannot_claim_parts_that_are_not_there(engine: Path) -> None:
+    with open_engine(engine) as file:
+        raw = file.manifest.model_dump(mode="json")
+    raw["parts"]["onnx/model.onnx"]["size"] = 2**31
+    _with_manifest(engine, json.dumps(raw).encode())
+    with pytest.raises(EngineError, match="truncated"):
+        open_engine(engine)
+
+
+def test_parts_must_fit_the_manifest(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="give exactly those"):
+        write_engine(tmp_path / "x.edgeseg", manifest(), {"onnx/model.onnx": b""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_add_target_keeps_the_rest(engine: Path) -> None:
+    names = ("openvino/model.xml", "openvino/model.bin")
+    target = Target(kind="openvino", parts=names, weights="float16")
+    for round_number in (b"1", b"2"):  # the second one replaces the first
+        add_target(engine, target, dict.fromkeys(names, round_number))
+    with open_engine(engine) as file:
+        assert [t.kind for t in file.manifest.targets] == ["onnx", "openvino"]
+        assert bytes(file.part("onnx/model.onnx")) == PARTS["onnx/model.onnx"]
+        assert bytes(file.part(names[1])) == b"2"
+
+
+def test_an_unknown_part_is_named(engine: Path) -> None:
+    with open_engine(engine) as file, pytest.raises(EngineError, match="has no part 'x'"):
+        file.part("x")
+
+
+def test_a_full_disk_leaves_the_old_file(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = engine.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_engine(engine, manifest(name="new"), PARTS)
+    assert engine.read_bytes() == before
+    assert list(engine.parent.iterdir()) == [engine]
