@@ -16,7 +16,7 @@ from edgeseg.models.context_path import CONTEXT_CHANNELS, ContextPath, FeatureFu
 from edgeseg.models.heads import SegmentationHead
 from edgeseg.models.layers import init_decoder_weights
 from edgeseg.models.stdc import BackboneName, STDCNet
-from edgeseg.ops import score_map_concat_reference
+from edgeseg.ops import score_map_concat
 
 TextGuidance = Literal["encoder", "decoder"]
 
@@ -115,9 +115,7 @@ class STDCSeg(nn.Module):
         self.context_path = ContextPath(TEXT_CHANNELS + encoder_scores)
         self.fusion = FeatureFusionModule(256, CONTEXT_CHANNELS, 256)
         self.head = SegmentationHead(256 + decoder_scores, 256, K, dropout=dropout, bias=bias)
-        self.auxiliary_head8 = SegmentationHead(
-            CONTEXT_CHANNELS, 64, K, dropout=dropout, bias=bias
-        )
+        self.auxiliary_head8 = SegmentationHead(CONTEXT_CHANNELS, 64, K, dropout=dropout, bias=bias)
         self.auxiliary_head16 = SegmentationHead(
             CONTEXT_CHANNELS, 64, K, dropout=dropout, bias=bias
         )
@@ -180,7 +178,7 @@ class STDCSeg(nn.Module):
                 )
             return f4, None
         assert text is not None  # __init__ saw to it
-        guided = score_map_concat_reference(f4, text)
+        guided = score_map_concat(f4, text)
         scores = guided[:, f4.shape[1] :]
         return (guided if self.config.text_guidance == "encoder" else f4), scores
 
