@@ -1,0 +1,211 @@
+"""What a Runtime gives for a frame, and what can be made of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg import _core
+from edgeseg.errors import InputError, OutputError
+from edgeseg.images import write_image
+from edgeseg.runtime.frames import Frame
+
+Picture = Literal["overlay", "labels", "colored"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time went, in milliseconds."""
+
+    preprocess: float
+    inference: float
+    upsample_argmax: float
+
+    @property
+    def total(self) -> float:
+        """From the frame in memory to the label map."""
+        return self.preprocess + self.inference + self.upsample_argmax
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """One connected part of a class.
+
+    Attributes:
+        class_id: index of the class.
+        class_name: its name.
+        exterior: n×2 int32, n ≥ 3, (x, y) of the corners, in pixels, through the centres of the
+            part's outermost pixels.
+        holes: outlines of what is cut out of it, each m×2 int32, m ≥ 3, through the centres of
+            the pixels around the hole.
+    """
+
+    class_id: int
+    class_name: str
+    exterior: NDArray[np.int32]
+    holes: tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Labels of one frame.
+
+    Attributes:
+        labels: H×W uint8, class ids at the frame's own size; 255 is no class.
+        classes: K class names; a label is an index into them.
+        palette: K×3 uint8, R, G, B.
+        frame: the frame it came from, by reference: a frame buffer that is used again changes it.
+        confidence: H×W float32, softmax probability of each pixel's label, if it was asked for.
+        timings: where the time went.
+    """
+
+    labels: NDArray[np.uint8]
+    classes: tuple[str, ...]
+    palette: NDArray[np.uint8]
+    frame: Frame
+    confidence: NDArray[np.float32] | None
+    timings: Timings
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        areas = sorted(self.areas().items(), key=lambda item: -item[1])
+        largest = ", ".join(f"{name} {area:.0%}" for name, area in areas[:3] if area > 0)
+        return f"Result({width}×{height}: {largest or 'no class'}; {self.timings.total:.1f} ms)"
+
+    def overlay(self, alpha: float = 0.5, *, threads: int = 1) -> NDArray[np.uint8]:
+        """Blend the classes' colours over the frame.
+
+        Args:
+            alpha: weight of the colours, 0 (the frame alone) to 1 (the colours alone).
+            threads: CPU threads to use.
+
+        Returns:
+            H×W×3 uint8 BGR, a new array; pixels without a class show the frame.
+
+        Raises:
+            InputError: an argument is out of range.
+        """
+        if not 0 <= alpha <= 1:
+            raise InputError(f"alpha is {alpha}, a weight in 0..1 was expected")
+        if threads < 1:
+            raise InputError(f"threads is {threads}, at least 1 is needed")
+        frame = self._bgr_frame()
+        out = np.empty((*self.labels.shape, 3), np.uint8)
+        _core.overlay(
+            frame, self.labels, self._bgr_table(), out, alpha=round(256 * alpha), threads=threads
+        )
+        return out
+
+    def colored(self) -> NDArray[np.uint8]:
+        """Label map in the palette's colours: H×W×3 uint8 BGR, black where there is no class."""
+        return self._bgr_table()[self.labels]
+
+    def areas(self) -> dict[str, float]:
+        """Fraction of the labelled pixels that each class holds.
+
+        Returns:
+            Every class, in the order of `classes`; the fractions sum to 1, or are all 0 where no
+            pixel has a class.
+        """
+        counts = self._counts().astype(np.float64)
+        fractions = counts / max(counts.sum(), 1.0)
+        return dict(zip(self.classes, fractions.tolist(), strict=True))
+
+    def polygons(self, *, min_area: float = 0.0, simplify: float = 0.0) -> list[Polygon]:
+        """Outlines of every connected part (8 neighbours) of every class.
+
+        Outlines run through pixel centres, so parts one pixel wide enclose no area: they are left
+        out, and so are such holes.
+
+        Args:
+            min_area: smallest part and smallest hole to keep, in square pixels inside its outline.
+            simplify: how far, in pixels, an outline may be moved to save corners (Douglas-Peucker).
+
+        Raises:
+            InputError: an argument is negative.
+        """
+        if not (min_area >= 0 and simplify >= 0):
+            raise InputError(
+                f"min_area is {min_area} and simplify {simplify}; neither may be negative"
+            )
+        found = []
+        for class_id in np.flatnonzero(self._counts()).tolist():
+            mask = (self.labels == class_id).view(np.uint8)
+            outlines, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+            for index, outline in enumerate(outlines):
+                _, _, first_hole, parent = hierarchy[0, index]
+                exterior = _corners(outline, min_area, simplify) if parent < 0 else None
+                if exterior is None:
+                    continue
+                holes = []
+                hole = first_hole
+                while hole >= 0:
+                    if (corners := _corners(outlines[hole], min_area, simplify)) is not None:
+                        holes.append(corners)
+                    hole = hierarchy[0, hole, 0]
+                found.append(Polygon(class_id, self.classes[class_id], exterior, tuple(holes)))
+        return found
+
+    def save(self, path: str | os.PathLike[str], what: Picture = "overlay") -> None:
+        """Write a picture; it appears whole or not at all.
+
+        Args:
+            path: file name; its suffix chooses the format.
+            what: "overlay" or "colored", in any image format, or "labels": the class ids
+                themselves as an 8-bit grey PNG. (Not one with a palette: `cv2.imread` gives the
+                colours of such a file in place of the ids.)
+
+        Raises:
+            InputError: `what` is unknown.
+            OutputError: the file cannot be written, or the format would damage the labels.
+        """
+        if what not in get_args(Picture):
+            choices = ", ".join(repr(choice) for choice in get_args(Picture))
+            raise InputError(f"what is {what!r}; use one of {choices}")
+        if what == "labels":
+            if (suffix := Path(path).suffix).lower() != ".png":
+                raise OutputError(
+                    f"cannot write labels to {path}: {suffix or 'no suffix'!r} may change class "
+                    "ids; end the name in .png"
+                )
+            write_image(path, self.labels)
+        else:
+            write_image(path, self.overlay() if what == "overlay" else self.colored())
+
+    def _bgr_frame(self) -> NDArray[np.uint8]:
+        pixels = self.frame.pixels
+        if self.frame.pixel_format == "bgr":
+            return pixels
+        code = cv2.COLOR_RGB2BGR if self.frame.pixel_format == "rgb" else cv2.COLOR_YUV2BGR_NV12
+        return cv2.cvtColor(pixels, code).astype(np.uint8, copy=False)
+
+    def _bgr_table(self) -> NDArray[np.uint8]:
+        """256×3: a colour for every label that there could be."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.palette)] = self.palette[:, ::-1]
+        return table
+
+    def _counts(self) -> NDArray[np.float32]:
+        """Pixels of each of the K classes."""
+        histogram = cv2.calcHist([self.labels], [0], None, [256], [0, 256])
+        # A column in OpenCV 4, a vector in 5.
+        return histogram.ravel()[: len(self.classes)].astype(np.float32, copy=False)
+
+
+def _corners(
+    outline: cv2.typing.MatLike, min_area: float, simplify: float
+) -> NDArray[np.int32] | None:
+    """n×2 corners of a contour, or None where it encloses no area, or too little."""
+    area = cv2.contourArea(outline)
+    if area == 0 or area < min_area:
+        return None
+    if simplify > 0:
+        outline = cv2.approxPolyDP(outline, simplify, closed=True)
+    corners = outline.reshape(-1, 2)
+    return corners.astype(np.int32, copy=False) if len(corners) >= 3 else None
