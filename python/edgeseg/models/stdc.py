@@ -83,6 +83,7 @@ class STDCNet(nn.Module):
 
     def __init__(self, name: BackboneName) -> None:
         super().__init__()
+        self.name = name
         depth8, depth16, depth32 = STAGE_DEPTHS[name]
         self.stem = nn.Sequential(ConvBNReLU(3, 32, 3, stride=2), ConvBNReLU(32, 64, 3, stride=2))
         self.stage8 = _stage(64, 256, depth8)
