@@ -254,6 +254,14 @@ def test_video_cut_before_its_index(tmp_path: Path, videos: dict[str, bytes]) ->
         open_source(path)
 
 
+def test_video_without_a_frame(tmp_path: Path, videos: dict[str, bytes]) -> None:
+    whole = videos["fast.mp4"]
+    path = tmp_path / "blank.mp4"
+    path.write_bytes(whole[: whole.index(b"mdat") + 4].ljust(len(whole), b"\0"))
+    with pytest.raises(InputError, match=r"blank\.mp4 opens, but not one frame.*re-encode"):
+        open_source(path)
+
+
 def test_what_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.mp4 does not exist"):
         open_source(tmp_path / "gone.mp4")
@@ -267,6 +275,9 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "zeros.mp4").write_bytes(bytes(1000))
     with pytest.raises(InputError, match="cannot be opened as a video"):
         open_source(tmp_path / "zeros.mp4")
+    for path in ("a" * 5000, "a\0b", str(tmp_path / "empty.mp4" / "below")):
+        with pytest.raises(InputError, match="cannot be read"):
+            open_source(path)
     for wrong in (None, 1.5, True, b"a.mp4"):
         with pytest.raises(InputError, match=f"source is a {type(wrong).__name__}"):
             open_source(wrong)  # type: ignore[arg-type]
@@ -320,7 +331,7 @@ def test_camera_that_stops() -> None:
 
 def test_camera_without_frames() -> None:
     camera: Any = Camera(0)
-    with pytest.raises(InputError, match="camera 0 opens, but not one frame"):
+    with pytest.raises(InputError, match="camera 0 opens, but delivers no frame"):
         VideoSource(camera, "camera 0")
     assert camera.released
 

@@ -29,23 +29,22 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         InputError: the file is missing, a folder, unreadable, no image, or cut off.
     """
     file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{file} is a folder, an image file was expected; name a file in it")
     try:
         data = file.read_bytes()
+    except IsADirectoryError as error:
+        raise InputError(
+            f"{file} is a folder, an image file was expected; name a file in it"
+        ) from error
     except FileNotFoundError as error:
         raise InputError(f"the image file {file} does not exist; check the path") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise InputError(
-            f"the image file {file} cannot be read: {error.strerror or error}; "
-            "check its permissions"
+            f"the image file {file} cannot be read: {error}; check the path and its permissions"
         ) from error
     return decode_image(data, str(file))
 
 
-def decode_image(
-    data: bytes | bytearray | memoryview, name: str = "the image"
-) -> NDArray[np.uint8]:
+def decode_image(data: bytes | bytearray, name: str = "the image") -> NDArray[np.uint8]:
     """Decode the bytes of an image file; `name` is what messages call it.
 
     Returns:

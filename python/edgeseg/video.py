@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -114,6 +115,8 @@ class VideoSource:
         if self._first is None:
             codec = _fourcc(capture)
             self.close()
+            if file is None:
+                raise InputError(f"{name} opens, but delivers no frame; try it in another program")
             raise InputError(
                 f"{name} opens, but not one frame of it can be decoded (codec {codec!r}): it holds "
                 "none, or this OpenCV lacks the decoder; re-encode it, for instance "
@@ -134,6 +137,8 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[SourceFrame]:
         """Give frames as they are decoded.
+
+        MPEG transport and program streams declare no length: one that is cut off looks whole.
 
         Raises:
             InputError: a file ends before its container says, or a camera or live stream stops;
@@ -213,12 +218,18 @@ def open_source(source: str | os.PathLike[str] | int) -> Source:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return _open_url(text)
     path = Path(text)
-    if path.is_char_device():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(f"the source {path} does not exist; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(
+            f"the source {path} cannot be read: {error}; check the path and its permissions"
+        ) from error
+    if stat.S_ISCHR(mode):
         return _open_camera(text)
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         return _open_folder(path)
-    if not path.exists():
-        raise InputError(f"the source {path} does not exist; check the path")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path.name, [path])
     return _open_video_file(path)

@@ -35,14 +35,7 @@ class SupportsDLPack(Protocol):
 
 
 FrameLike: TypeAlias = (
-    NDArray[np.uint8]
-    | str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | SupportsArray
-    | SupportsDLPack
+    NDArray[np.uint8] | str | os.PathLike[str] | bytes | bytearray | SupportsArray | SupportsDLPack
 )
 
 
@@ -83,7 +76,7 @@ def as_frame(source: FrameLike, pixel_format: PixelFormat = "bgr") -> Frame:
         raise InputError(f"pixel_format {pixel_format!r} is unknown; use 'bgr', 'rgb' or 'nv12'")
     if isinstance(source, (str, os.PathLike)):
         return _interleaved(read_image(source), "bgr")
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if isinstance(source, (bytes, bytearray)):
         return _interleaved(decode_image(source), "bgr")
     if _is_pil_image(source):
         return _interleaved(_pil_pixels(source), "rgb")
@@ -143,6 +136,11 @@ def _check_shape(pixels: NDArray[Any], pixel_format: PixelFormat) -> None:
             f"the frame is greyscale ({shape}), H×W×3 was expected; "
             "convert it: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), "
             "or say pixel_format='nv12' if it is a camera's NV12 buffer"
+        )
+    if pixels.ndim == 1:
+        raise InputError(
+            f"the frame has one dimension ({shape}), H×W×3 was expected; "
+            "if it holds an encoded image file, give frame.tobytes()"
         )
     if pixels.ndim != 3:
         raise InputError(f"the frame has shape {shape or '()'}, H×W×3 was expected")

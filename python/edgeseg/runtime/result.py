@@ -104,7 +104,8 @@ class Result:
 
     def colored(self) -> NDArray[np.uint8]:
         """Label map in the palette's colours: H×W×3 uint8 BGR, black where there is no class."""
-        return self._bgr_table()[self.labels]
+        colored = cv2.applyColorMap(self.labels, self._bgr_table()[:, None])
+        return colored.astype(np.uint8, copy=False)
 
     def areas(self) -> dict[str, float]:
         """Fraction of the labelled pixels that each class holds.
