@@ -1,8 +1,9 @@
 """Real-time semantic segmentation: trained with text guidance, shipped as one engine file."""
 
 from edgeseg import _core
+from edgeseg._core import build_info
 from edgeseg.errors import EdgesegError, EngineError, InputError
 
 __version__: str = _core.__version__
 
-__all__ = ["EdgesegError", "EngineError", "InputError", "__version__"]
+__all__ = ["EdgesegError", "EngineError", "InputError", "__version__", "build_info"]

@@ -47,8 +47,8 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 //
 //   logits      N×K×h×w, 1 <= K <= 254, float32, float16 or bfloat16, any strides, finite
 //   source      the part of the logit grid that the labels cover. Label row Y of H samples
-//                 align_corners = false:  y + (Y + 0.5) * height / H - 0.5   whole: {0, 0, h, w}
-//                 align_corners = true:   y + Y * height / (H - 1)           whole: {0, 0, h-1, w-1}
+//                 align_corners = false:  y + (Y + 0.5) * height / H - 0.5  whole: {0, 0, h, w}
+//                 align_corners = true:   y + Y * height / (H - 1)          whole: {0, 0, h-1, w-1}
 //               (y for H = 1), clamped to [0, h-1]; columns likewise.
 //   labels      N×H×W uint8, rows contiguous; `label_stride` between rows in bytes
 //   confidence  null, or N×H×W float32 contiguous: softmax probability of the label at that pixel

@@ -1,0 +1,121 @@
+"""Native kernels on NumPy arrays; their contracts stand in csrc/include/edgeseg/kernels.h.
+
+Every function releases the GIL, gives results that do not depend on ``threads``, and raises
+ValueError with the argument's name, what was found and what was expected. bfloat16, which NumPy
+does not have, travels as its bits in uint16 arrays, said by ``bfloat16=True``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+def preprocess(
+    frame: NDArray[np.uint8],
+    out: NDArray[Any],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    pixel_format: str = "bgr",
+    content: tuple[int, int, int, int] | None = None,
+    pad: float = 0.0,
+    layout: str = "nchw",
+    bfloat16: bool = False,
+    threads: int = 1,
+) -> None:
+    """Resize and normalise a frame into a network input, channels R, G, B.
+
+    Args:
+        frame: H×W×3 ("bgr", "rgb"), or 3H/2×W for "nv12" with H and W even; any row stride.
+        out: 3×h×w ("nchw") or h×w×3 ("nhwc"), any strides. float32, float16 and bfloat16 receive
+            (grey - mean) / std; uint8 receives grey levels.
+        mean: Of R, G, B, in 0..255.
+        std: Of R, G, B, in 0..255, positive.
+        pixel_format: "bgr", "rgb" or "nv12".
+        content: (y, x, height, width) inside ``out`` that the frame is resized to; default all.
+        pad: Grey level (0..255) of every channel outside ``content``.
+        layout: "nchw" or "nhwc".
+        bfloat16: ``out`` is uint16 holding bfloat16.
+        threads: Threads that work, the calling one included.
+    """
+
+def score_map_concat(
+    features: NDArray[Any],
+    text: NDArray[np.float32],
+    out: NDArray[Any],
+    *,
+    bfloat16: bool = False,
+    threads: int = 1,
+) -> None:
+    """Write features and, behind them, every pixel's cosine with every class.
+
+    Args:
+        features: N×C×H×W float32, float16 or bfloat16, finite, any strides.
+        text: K×C contiguous, rows of unit length.
+        out: N×(C+K)×H×W, dtype of ``features``, any strides. A pixel of zeros scores 0.
+        bfloat16: ``features`` and ``out`` are uint16 holding bfloat16.
+        threads: Threads that work, the calling one included.
+    """
+
+def upsample_argmax(
+    logits: NDArray[Any],
+    labels: NDArray[np.uint8],
+    *,
+    source: tuple[float, float, float, float] | None = None,
+    align_corners: bool,
+    confidence: NDArray[np.float32] | None = None,
+    bfloat16: bool = False,
+    threads: int = 1,
+) -> None:
+    """Interpolate logits bilinearly to the size of ``labels`` and write the best class.
+
+    Args:
+        logits: N×K×h×w float32, float16 or bfloat16, 1 <= K <= 254, any strides.
+        labels: N×H×W, contiguous rows; receives class ids, the lowest on a tie.
+        source: (y, x, height, width), the part of the logit grid that ``labels`` covers, in its
+            continuous coordinates; default all. See kernels.h.
+        align_corners: As in torch.nn.functional.interpolate.
+        confidence: N×H×W contiguous; receives the softmax probability of each label.
+        bfloat16: ``logits`` is uint16 holding bfloat16.
+        threads: Threads that work, the calling one included.
+    """
+
+def overlay(
+    frame: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    *,
+    alpha: int,
+    threads: int = 1,
+) -> None:
+    """Blend class colours over a frame.
+
+    Args:
+        frame: H×W×3, any row stride.
+        labels: H×W; 255 leaves the frame's pixel as it is.
+        palette: 256×3 in the frame's channel order.
+        out: H×W×3; may be ``frame`` itself.
+        alpha: 0..256, weight of the colour.
+        threads: Threads that work, the calling one included.
+    """
+
+def dispatch_levels() -> list[str]:
+    """Instruction-set levels that this machine can run, slowest first."""
+
+def dispatch_level() -> str:
+    """The level in use; the best one unless `set_dispatch_level` chose another."""
+
+def set_dispatch_level(name: str) -> None:
+    """Choose the level for the whole process, for tests and benchmarks."""
+
+def build_info() -> dict[str, Any]:
+    """What was compiled in.
+
+    Returns:
+        version, compiler, dispatch_levels (list), cuda (bool), cuda_architectures (str) and
+        cuda_runtime (int, e.g. 13000), the last two None without CUDA.
+    """
