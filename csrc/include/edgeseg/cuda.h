@@ -31,7 +31,7 @@ void overlay(const Frame& frame, const std::uint8_t* labels, std::ptrdiff_t labe
 int device_count();
 // CUDA runtime that was linked, e.g. 13000.
 int runtime_version();
-// Architectures compiled in, e.g. "75-real;80-real;90" (from the build).
+// Architectures compiled in, e.g. "75-real 80-real 90" (from the build).
 const char* architectures();
 
 }  // namespace edgeseg::cuda
