@@ -1,0 +1,115 @@
+"""Light and weather: one sun, one sky, haze and wetness."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from edgeseg.synthetic.canvas import Colour
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light and weather of one scene.
+
+    Attributes:
+        sun: Unit vector towards the sun, world axes (x right, y up, z along the street).
+        sun_colour: Direct light on a surface that faces the sun, BGR factors.
+        sky_colour: Light from the whole sky on a horizontal surface, BGR factors.
+        zenith: Colour of the sky overhead.
+        horizon: Colour of the sky near the ground, and of the haze.
+        clouds: Share of the sky under cloud, 0..1.
+        haze: Extinction per metre.
+        wetness: 0 dry .. 1 rain-soaked.
+    """
+
+    sun: Vector
+    sun_colour: Colour
+    sky_colour: Colour
+    zenith: Colour
+    horizon: Colour
+    clouds: float
+    haze: float
+    wetness: float
+
+    @property
+    def shadow(self) -> Colour:
+        """What is left of the light on the ground in the sun's shadow, BGR factors."""
+        b, g, r = self.on((0.0, 1.0, 0.0))
+        sb, sg, sr = self.sky_colour
+        return sb / b, sg / g, sr / r
+
+    def on(self, normal: Vector) -> Colour:
+        """Light on a surface with this unit normal, BGR factors."""
+        facing = max(0.0, sum(n * s for n, s in zip(normal, self.sun, strict=True)))
+        # A wall sees half the sky, and the lit ground below it gives some back.
+        openness = 0.72 + 0.28 * normal[1]
+        b, g, r = (
+            sky * openness + sun * facing
+            for sky, sun in zip(self.sky_colour, self.sun_colour, strict=True)
+        )
+        return b, g, r
+
+
+def tint(colour: Colour, light: Colour) -> Colour:
+    """A surface colour under a light, clipped to what a frame can hold."""
+    b, g, r = (min(255.0, c * factor) for c, factor in zip(colour, light, strict=True))
+    return b, g, r
+
+
+def mix(a: Colour, b: Colour, share: float) -> Colour:
+    """Blend of two colours; `share` of the second."""
+    blue, green, red = (p + (q - p) * share for p, q in zip(a, b, strict=True))
+    return blue, green, red
+
+
+def sample_light(random: Random) -> Light:
+    """Draw a time of day and a weather."""
+    weather = random.choices(("clear", "broken", "overcast", "rain"), (4, 3, 3, 1))[0]
+    elevation = math.radians(random.triangular(8.0, 60.0, 25.0))
+    azimuth = random.uniform(-math.pi, math.pi)
+    sun = (
+        math.cos(elevation) * math.sin(azimuth),
+        math.sin(elevation),
+        math.cos(elevation) * math.cos(azimuth),
+    )
+    # A low sun is weak and warm.
+    warmth = max(0.0, 1.0 - elevation / math.radians(35.0))
+    strength = {"clear": 0.85, "broken": 0.6, "overcast": 0.06, "rain": 0.0}[weather]
+    strength *= random.uniform(0.8, 1.1)
+    sun_colour = (
+        strength * (0.92 - 0.35 * warmth),
+        strength * (0.97 - 0.15 * warmth),
+        strength,
+    )
+    grey = {"clear": 0.0, "broken": 0.3, "overcast": 0.9, "rain": 1.0}[weather]
+    ambient = {"clear": 0.52, "broken": 0.6, "overcast": 0.78, "rain": 0.66}[weather]
+    ambient *= random.uniform(0.85, 1.1)
+    sky_colour = mix((1.1, 1.0, 0.93), (1.02, 1.0, 0.99), grey)
+    blue_zenith = (random.uniform(195, 240), random.uniform(140, 175), random.uniform(80, 130))
+    cloud_grey = random.uniform(165, 225) if weather == "overcast" else random.uniform(135, 185)
+    zenith = mix(blue_zenith, (cloud_grey + 4, cloud_grey, cloud_grey - 2), grey)
+    blue_horizon = (245.0 - 35.0 * warmth, 238.0 - 10.0 * warmth, 222.0 + 20.0 * warmth)
+    pale = min(245.0, cloud_grey + random.uniform(15, 45))
+    horizon = mix(blue_horizon, (pale, pale, pale - 2), grey)
+    haze = {"clear": 0.0012, "broken": 0.0018, "overcast": 0.0035, "rain": 0.007}[weather]
+    haze *= random.uniform(0.6, 1.8)
+    if random.random() < 0.08:
+        haze += random.uniform(0.006, 0.016)
+    b, g, r = sky_colour
+    return Light(
+        sun=sun,
+        sun_colour=sun_colour,
+        sky_colour=(b * ambient, g * ambient, r * ambient),
+        zenith=zenith,
+        horizon=horizon,
+        clouds={"clear": random.uniform(0.05, 0.3), "broken": 0.55, "overcast": 1.0, "rain": 1.0}[
+            weather
+        ],
+        haze=haze,
+        wetness={"clear": 0.0, "broken": 0.0, "overcast": random.choice((0.0, 0.0, 0.4)),
+                 "rain": random.uniform(0.6, 1.0)}[weather],
+    )

@@ -1,0 +1,153 @@
+"""From a scene to frames and labels: the painter's algorithm, far to near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.classes import IGNORE
+from edgeseg.errors import InputError
+from edgeseg.synthetic.arguments import check_integer, check_size, check_time
+from edgeseg.synthetic.canvas import Canvas
+from edgeseg.synthetic.geometry import PERIOD
+from edgeseg.synthetic.ground import Shadow, draw_ground
+from edgeseg.synthetic.lens import expose, wet_reflection
+from edgeseg.synthetic.light import mix
+from edgeseg.synthetic.plan import sample_scene
+from edgeseg.synthetic.scene import Scene
+from edgeseg.synthetic.sky import draw_sky, draw_skyline
+from edgeseg.synthetic.stage import LABEL, Stage, Thing
+from edgeseg.synthetic.vehicles import Vehicle
+
+BEHIND = 15.0
+"""Metres behind the camera from which things are still considered: façades that reach ahead."""
+
+SIGHT = 190.0
+"""Metres ahead of the camera beyond which only the skyline is drawn."""
+
+SHADOW_SIGHT = 80.0
+"""Metres ahead of the camera beyond which shadows are too thin to see."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A frame and what is in it.
+
+    Attributes:
+        frame: H×W×3 uint8, BGR.
+        labels: H×W uint8, class ids of `edgeseg.classes.CAMVID`; 255 on the camera's own car.
+    """
+
+    frame: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+def render(scene: Scene, height: int, width: int, time: float = 0.0) -> Rendering:
+    """Photograph a scene.
+
+    Args:
+        scene: From `sample_scene`.
+        height: Pixels, 1 to 8192.
+        width: Pixels, 1 to 8192. All sizes show the same horizontal field of view.
+        time: Seconds since the start of the drive; any finite number.
+
+    Returns:
+        The frame and its labels; the same arguments give the same bytes on the same versions of
+        numpy and OpenCV.
+
+    Raises:
+        InputError: A size or the time is out of range.
+    """
+    height, width = check_size(height, width)
+    time = check_time(time)
+    canvas = Canvas(scene.camera(height, width, time))
+    stage = Stage(canvas, scene.road, scene.light, time)
+    things = _in_sight(scene, stage)
+
+    draw_sky(stage, scene.skyline)
+    draw_ground(stage, scene.ground, _shadows(stage, things), _contacts(stage, things))
+    draw_skyline(stage, scene.skyline)
+    for s, thing in things:
+        thing.draw(stage, s)
+    wet_reflection(canvas, scene.light, LABEL["road"])
+    if scene.drive.bonnet > 0.0:
+        _draw_bonnet(stage, scene.drive.bonnet)
+    grain = Random(f"grain {scene.seed} {time!r}")
+    return Rendering(expose(canvas, scene.light, scene.lens, grain), canvas.labels)
+
+
+def street(seed: int, height: int, width: int) -> Rendering:
+    """One street from a seed: `render(sample_scene(seed), height, width)`."""
+    return render(sample_scene(seed), height, width)
+
+
+def clip(seed: int, height: int, width: int, frames: int, fps: float = 15) -> Iterator[Rendering]:
+    """A drive down one street.
+
+    Args:
+        seed: Of the scene.
+        height: Pixels, 1 to 8192.
+        width: Pixels, 1 to 8192.
+        frames: How many, at least 0.
+        fps: Frames per second of the drive.
+
+    Returns:
+        An iterator over the frames, each rendered when it is asked for.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    height, width = check_size(height, width)
+    if check_integer("frames", frames) < 0:
+        raise InputError(f"frames is {frames}; expected 0 or more")
+    if not (check_time(fps) > 0.0):
+        raise InputError(f"fps is {fps}; expected more than 0 frames per second")
+    scene = sample_scene(seed)
+    return (render(scene, height, width, i / fps) for i in range(frames))
+
+
+def _in_sight(scene: Scene, stage: Stage) -> list[tuple[float, Thing]]:
+    """Things with their places as the camera sees them, the farthest first."""
+    start = (scene.drive.s + scene.drive.speed * stage.time) % PERIOD - BEHIND
+    placed = []
+    for thing in scene.things:
+        s = start + (thing.place(stage.time) - start) % PERIOD
+        if s < start + BEHIND + SIGHT:
+            placed.append((s, thing))
+        elif s + thing.reach > start + PERIOD:  # begins behind and reaches past the camera
+            placed.append((s - PERIOD, thing))
+    # What hides others stretches along the street, so its far end decides.
+    placed.sort(key=lambda item: -(item[0] + item[1].reach))
+    return placed
+
+
+def _shadows(stage: Stage, things: list[tuple[float, Thing]]) -> list[Shadow]:
+    if max(stage.light.sun_colour) <= 0.0:
+        return []
+    here = stage.canvas.camera.position[2]
+    thrown = (thing.shadow(stage, s) for s, thing in things if s - here < SHADOW_SIGHT)
+    return [Shadow(*shadow) for shadow in thrown if shadow is not None]
+
+
+def _contacts(stage: Stage, things: list[tuple[float, Thing]]) -> list[Shadow]:
+    """The dark under vehicles, where not even the sky shines."""
+    return [
+        Shadow(thing.footprint(s), 0.9) for s, thing in things if isinstance(thing, Vehicle)
+    ]
+
+
+def _draw_bonnet(stage: Stage, share: float) -> None:
+    """The camera car's own bonnet along the lower edge of the image."""
+    canvas = stage.canvas
+    height, width = canvas.labels.shape
+    x = np.linspace(0.0, width, 25)
+    rise = share * height * (1.0 - 0.55 * (2.0 * x / width - 1.0) ** 2)
+    for drop, tone in ((0.0, 0.10), (0.25, 0.22), (0.6, 0.14)):
+        top = np.stack([x, height - (1.0 - drop) * rise], axis=-1)
+        outline = np.concatenate([top, [[width + 1.0, height + 1.0], [-1.0, height + 1.0]]])
+        colour = mix((14.0, 13.0, 12.0), stage.light.horizon, tone)
+        canvas.polygon(outline, colour, IGNORE, 0.0)
