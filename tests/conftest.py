@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgeseg import _core
+from edgeseg.engine_file import (
+    Architecture,
+    Golden,
+    Input,
+    Manifest,
+    Target,
+    Training,
+    write_engine,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,3 +45,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx() -> bytes:
+    """A network that can be checked by hand: 64×96 in, logits at stride 8, one class a colour.
+
+    Averages 8×8 pixels of the grey levels, then logits = (R, G, B) for the classes red, green,
+    blue: the label is the brightest channel.
+    """
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 96])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3, 8, 12])
+    pool = helper.make_node(
+        "AveragePool", ["image"], ["logits"], kernel_shape=[8, 8], strides=[8, 8]
+    )
+    graph = helper.make_graph([pool], "brightest_channel", [image], [logits])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def write_tiny_engine(tiny_onnx: bytes) -> Callable[..., Path]:
+    """Function that writes an engine around `tiny_onnx`; keywords replace manifest fields."""
+
+    def write(path: Path, model: bytes = tiny_onnx, **changes: Any) -> Path:
+        fields: dict[str, Any] = {
+            "name": "tiny",
+            "created_by": "tests",
+            "classes": ("red", "green", "blue"),
+            "palette": ((255, 0, 0), (0, 255, 0), (0, 0, 255)),
+            "input": Input(height=64, width=96, mean=(0.0,) * 3, std=(1.0,) * 3),
+            "architecture": Architecture(
+                backbone="none", text_guidance=None, parameters=0, align_corners=False
+            ),
+            "training": Training(dataset="none"),
+            "targets": (Target(kind="onnx", parts=("onnx/model.onnx",), weights="float32"),),
+            "golden": Golden(frame="golden/frame.png", labels="golden/labels.png"),
+        }
+        frame = np.zeros((64, 96, 3), np.uint8)
+        frame[:, :48, 2] = frame[:, 48:, 0] = 200  # BGR: red left, blue right
+        labels = np.zeros((64, 96), np.uint8)
+        labels[:, 48:] = 2
+        parts = {
+            "onnx/model.onnx": model,
+            "golden/frame.png": cv2.imencode(".png", frame)[1].tobytes(),
+            "golden/labels.png": cv2.imencode(".png", labels)[1].tobytes(),
+        }
+        write_engine(path, Manifest(**(fields | changes)), parts)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(
+    write_tiny_engine: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An engine file that labels each pixel by its brightest channel."""
+    return write_tiny_engine(tmp_path_factory.mktemp("engine") / "tiny.edgeseg")

@@ -3,7 +3,16 @@
 from edgeseg import _core
 from edgeseg._core import build_info
 from edgeseg.errors import EdgesegError, EngineError, InputError
+from edgeseg.runtime import Result, Runtime
 
 __version__: str = _core.__version__
 
-__all__ = ["EdgesegError", "EngineError", "InputError", "__version__", "build_info"]
+__all__ = [
+    "EdgesegError",
+    "EngineError",
+    "InputError",
+    "Result",
+    "Runtime",
+    "__version__",
+    "build_info",
+]

@@ -16,10 +16,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well.
 
     The temporary file keeps the suffix of `path`, since encoders choose their format by it. On any
-    exception, Ctrl-C included, it is removed and `path` stays what it was.
+    exception, Ctrl-C included, it is removed and `path` stays what it was; the block's own
+    exceptions pass through.
 
     Raises:
-        OutputError: the folder is missing, or the file cannot be written (disk full, permissions).
+        OutputError: the folder is missing, or no file can be made in it.
     """
     target = Path(path)
     if target.is_dir():
@@ -34,16 +35,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
         os.close(handle)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise _cannot_write(target, error) from error
+        try:
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        except OSError as error:
+            raise cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -52,16 +52,21 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
     """Write `chunks` to `path`: all of them, flushed to the disk, or none.
 
     Raises:
-        OutputError: see `replacing`.
+        OutputError: the file cannot be written.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """The error for a file that the system did not let be written."""
     return OutputError(
         f"cannot write {path}: {error.strerror or error}; "
         "nothing was left behind, free space or choose another place"

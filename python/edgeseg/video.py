@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError, OutputError
-from edgeseg.files import replacing
+from edgeseg.files import cannot_write, replacing
 from edgeseg.images import IMAGE_SUFFIXES, read_image
 from edgeseg.mp4 import picture_seconds
 
@@ -420,8 +420,11 @@ class VideoWriter:
         self.release()
         if self._written == 0:
             raise OutputError(f"cannot write {self._target}: no frame was given to it")
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        try:
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
         capture = cv2.VideoCapture(str(self._temporary.resolve()))
         stored = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
@@ -464,20 +467,10 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
     target = Path(path)
     if target.suffix.lower() != ".mp4":
         raise OutputError(f"cannot write {target}: only MP4 can be written; end the name in .mp4")
-    callers_own: BaseException | None = None
-    try:
-        with replacing(target) as temporary:
-            writer = VideoWriter(target, temporary, fps)
-            try:
-                yield writer
-            except BaseException as error:
-                callers_own = error
-                raise
-            finally:
-                writer.release()
-            writer.finish()
-    except OutputError as error:
-        # `replacing` takes every OSError for its own; one from the caller's block is not.
-        if callers_own is not None and error.__cause__ is callers_own:
-            raise callers_own from None
-        raise
+    with replacing(target) as temporary:
+        writer = VideoWriter(target, temporary, fps)
+        try:
+            yield writer
+        finally:
+            writer.release()
+        writer.finish()

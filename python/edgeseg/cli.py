@@ -1,0 +1,302 @@
+"""The command line: `edgeseg demo | predict | export | verify | info | doctor`.
+
+Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edgeseg.engine_file import Manifest
+from edgeseg.errors import EdgesegError, InputError
+from edgeseg.predict import Report
+from edgeseg.runtime.result import Picture
+
+Weights = Literal["float16", "float32"]
+Resize = Literal["stretch", "letterbox"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+app = typer.Typer(
+    name="edgeseg",
+    help="Real-time semantic segmentation: one engine file, any machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+diagnostics = Console(stderr=True)
+
+Engine = Annotated[
+    Path | None, typer.Option("--engine", "-e", help="Engine file; default: the packaged one.")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def main() -> None:
+    """Run the command line; errors of edgeseg become one line and exit code 1."""
+    logger = logging.getLogger("edgeseg")
+    logger.addHandler(RichHandler(console=diagnostics, show_time=False, show_path=False))
+    logger.setLevel(logging.WARNING)  # every command says itself what ran
+    try:
+        app()
+    except EdgesegError as error:
+        diagnostics.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        diagnostics.print("interrupted")
+        sys.exit(130)
+
+
+# -------------------------------------------------------------------------------------- running
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "edgeseg-demo"
+    ),
+    engine: Engine = None,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of the clip.")] = 4.0,
+    seed: Annotated[int, typer.Option(min=0, help="Which street.")] = 7,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Drive down a synthetic street, segment it, and show the result and the times."""
+    from edgeseg.demo import run_demo
+
+    with _progress() as advance:
+        report = run_demo(out, engine, seconds, seed, threads, advance)
+    _print_report(report, as_json)
+
+
+@app.command()
+def predict(
+    source: Annotated[
+        str, typer.Argument(help="Image, folder of images, video file, camera index or URL.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "edgeseg-out"
+    ),
+    engine: Engine = None,
+    overlay: Annotated[bool, typer.Option(help="Write colours blended over the frame.")] = True,
+    labels: Annotated[bool, typer.Option("--labels", help="Write class ids as grey PNGs.")] = False,
+    colored: Annotated[bool, typer.Option("--colored", help="Write colours alone.")] = False,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the colours.")] = 0.5,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Segment images or video; pictures become pictures, a video becomes a clip."""
+    from edgeseg.predict import predict_source
+    from edgeseg.runtime import Runtime
+
+    wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
+    with _progress() as advance:
+        report = predict_source(
+            Runtime(engine, threads=threads),
+            int(source) if source.isdecimal() else source,
+            out,
+            pictures=tuple(picture for picture, asked in wanted.items() if asked),
+            alpha=alpha,
+            limit=limit,
+            on_frame=advance,
+        )
+    _print_report(report, as_json)
+
+
+# --------------------------------------------------------------------------------- engine files
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint from training.")],
+    out: Annotated[Path, typer.Argument(help="Engine file to write, NAME.edgeseg.")],
+    size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "960x720",
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Also store OpenVINO's format: loads faster.")
+    ] = False,
+    weights: Annotated[Weights, typer.Option(help="Format of the stored weights.")] = "float16",
+    resize: Annotated[Resize, typer.Option(help="How a frame fills the input.")] = "stretch",
+    name: Annotated[str, typer.Option(help="Name of the engine; default: the file's.")] = "",
+    license_note: Annotated[
+        str, typer.Option("--license", help="What may be done with the weights.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an engine file from a checkpoint and compare it with PyTorch."""
+    from edgeseg.export import ExportConfig, export_engine
+
+    width, height = _size(size)
+    with diagnostics.status("exporting and comparing with PyTorch"):
+        manifest = export_engine(
+            checkpoint,
+            out,
+            ExportConfig(
+                height=height,
+                width=width,
+                targets=("onnx", "openvino") if openvino else ("onnx",),
+                weights=weights,
+                resize=resize,
+                name=name,
+                license=license_note,
+            ),
+        )
+    _print_manifest(out, manifest, as_json)
+
+
+@app.command()
+def info(
+    engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what an engine file says of itself."""
+    from edgeseg.engine_file import open_engine
+    from edgeseg.runtime import packaged_engine
+
+    path = engine or packaged_engine()
+    with open_engine(path) as file:
+        _print_manifest(path, file.manifest, as_json)
+
+
+@app.command()
+def verify(
+    engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Number format of the inference.")] = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Check an engine file's hashes and run its golden sample on this machine."""
+    from edgeseg.runtime import verify as verify_engine
+
+    verification = verify_engine(engine, threads=threads, precision=precision)
+    if as_json:
+        _print_json(asdict(verification))
+    else:
+        verdict = "[green]ok[/green]" if verification.ok else "[red]differs[/red]"
+        console.print(
+            f"{verdict}: {verification.parts} parts intact, {verification.agreement:.3%} of the "
+            f"golden sample's pixels as trained\n{escape(verification.runtime)}",
+            soft_wrap=True,
+        )
+    if not verification.ok:
+        raise typer.Exit(3)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show what this installation has, and what is missing."""
+    from edgeseg.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        marks = {
+            "ok": "[green]ok[/green]",
+            "absent": "[yellow]–[/yellow]",
+            "broken": "[red]!![/red]",
+        }
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.subject, escape(finding.detail))
+        console.print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+# ------------------------------------------------------------------------------------- printing
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on the terminal's error stream, and the function that advances it."""
+    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=diagnostics, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def _print_report(report: Report, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(report))
+        return
+    console.print(escape(report.runtime), soft_wrap=True)
+    stages = Table(
+        "stage",
+        "p50 ms",
+        "p99 ms",
+        title=f"{report.frames} frames, {report.frames_per_second:.1f} a second with all reading and writing",
+        title_justify="left",
+    )
+    for stage, times in report.stages.items():
+        stages.add_row(stage, f"{times.p50:.2f}", f"{times.p99:.2f}")
+    areas = Table("class", "area")
+    for name, area in sorted(report.areas.items(), key=lambda item: -item[1]):
+        areas.add_row(name, f"{area:.1%}")
+    console.print(stages, areas)
+    for path in report.written:
+        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
+    if as_json:
+        print(manifest.model_dump_json(indent=1))
+        return
+    rows = {
+        "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "name": f"{manifest.name}, by {manifest.created_by}",
+        "classes": ", ".join(manifest.classes),
+        "input": f"{manifest.input.width}×{manifest.input.height}, {manifest.input.resize}",
+        "network": f"{manifest.architecture.backbone}, text guidance in the "
+        f"{manifest.architecture.text_guidance}"
+        if manifest.architecture.text_guidance
+        else f"{manifest.architecture.backbone}, no text guidance",
+        "text": manifest.text or "–",
+        "training": manifest.training.dataset,
+        "mIoU": "not measured"
+        if manifest.training.miou is None
+        else f"{manifest.training.miou:.1%} on {manifest.training.validation}",
+        "license": manifest.license or "not stated",
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in rows.items():
+        table.add_row(f"[bold]{key}[/bold]", escape(value))
+    for target in manifest.targets:
+        size = sum(manifest.parts[part].size for part in target.parts)
+        measured = ", ".join(
+            f"{agreement.pixels:.2%} of labels as in PyTorch in {agreement.precision}"
+            for agreement in target.agreement
+        )
+        table.add_row(
+            f"[bold]{target.kind}[/bold]",
+            escape(f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"),
+        )
+    console.print(table)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise InputError(f"size {text!r} is not WIDTHxHEIGHT; write it like 1024x512")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,90 @@
+"""What an installation of edgeseg has, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+import edgeseg
+from edgeseg import _core
+from edgeseg.errors import EdgesegError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what.
+        state: "ok"; "absent": optional and not there; "broken": there but unusable.
+        detail: version, or what to do.
+    """
+
+    subject: str
+    state: Literal["ok", "absent", "broken"]
+    detail: str
+
+
+def examine() -> list[Finding]:
+    """Look at everything that edgeseg can use, without importing torch."""
+    return list(_findings())
+
+
+def _findings() -> Iterator[Finding]:
+    build = edgeseg.build_info()
+    yield Finding("edgeseg", "ok", f"{edgeseg.__version__}, {build['compiler']}")
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield Finding(
+        "cpu",
+        "ok",
+        f"{len(os.sched_getaffinity(0))} cores usable, kernels run {_core.dispatch_level()} "
+        f"(of {', '.join(_core.dispatch_levels())})",
+    )
+    yield _cuda(build)
+    yield _attempt("packaged engine", _packaged_engine)
+    for package, purpose in (
+        ("numpy", ""),
+        ("opencv-python", ""),
+        ("openvino", "runs engines on CPUs"),
+        ("torch", "'pip install edgeseg[train]' to train, [export] to export"),
+        ("onnxscript", "'pip install edgeseg[export]' to export"),
+        ("lightning", "'pip install edgeseg[train]' to train"),
+    ):
+        yield _package(package, purpose)
+
+
+def _cuda(build: dict[str, object]) -> Finding:
+    if not build["cuda"]:
+        return Finding(
+            "cuda", "absent", "built without; install a CUDA compiler (nvcc) and install again"
+        )
+    compiled = f"kernels for {build['cuda_architectures']}"
+    devices = _core.cuda.device_count()
+    if devices == 0:
+        return Finding("cuda", "absent", f"{compiled}; no device or no driver on this machine")
+    return Finding("cuda", "ok", f"{compiled}; {devices} devices")
+
+
+def _packaged_engine() -> str:
+    from edgeseg.runtime import verify
+
+    verification = verify()
+    return f"{verification.agreement:.3%} as trained; {verification.runtime}"
+
+
+def _attempt(subject: str, action: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, "ok", action())
+    except EdgesegError as error:
+        return Finding(subject, "broken", str(error))
+
+
+def _package(name: str, purpose: str) -> Finding:
+    try:
+        return Finding(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, "absent", purpose)

@@ -1,0 +1,242 @@
+"""`export_engine`: checkpoint -> engine file, with the proof that both compute the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import edgeseg
+from edgeseg import _core
+from edgeseg.checkpoint import Checkpoint, load_checkpoint
+from edgeseg.engine_file import (
+    Agreement,
+    Architecture,
+    Golden,
+    Input,
+    Manifest,
+    Target,
+    Training,
+    write_engine,
+)
+from edgeseg.errors import ConfigError, EngineError
+from edgeseg.export.onnx import to_onnx
+from edgeseg.export.openvino import to_openvino
+from edgeseg.files import replacing
+from edgeseg.models import STDCSeg
+from edgeseg.runtime import Runtime
+from edgeseg.runtime.geometry import place
+from edgeseg.runtime.runtime import Precision
+from edgeseg.synthetic import street
+
+LOWEST_FLOAT32_AGREEMENT = 0.998
+_GOLDEN_SIZE = (480, 640)
+_GOLDEN_SEED = 2024
+
+TargetName = Literal["onnx", "openvino"]
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What an engine file is made to be.
+
+    Attributes:
+        height, width: network input in pixels.
+        targets: forms to store; "onnx" is always there, "openvino" loads faster on CPUs.
+        weights: number format of the stored weights.
+        resize: "stretch" or "letterbox".
+        name: the engine's name; empty takes the file's.
+        license: what may be done with the weights, and why.
+        check_frames: synthetic frames on which each target is compared with PyTorch.
+    """
+
+    height: int = 720
+    width: int = 960
+    targets: tuple[TargetName, ...] = ("onnx",)
+    weights: Literal["float32", "float16"] = "float16"
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    name: str = ""
+    license: str = ""
+    check_frames: int = 4
+
+    def __post_init__(self) -> None:
+        for side, pixels in (("height", self.height), ("width", self.width)):
+            if not 32 <= pixels <= 8192:
+                raise ConfigError(f"{side} is {pixels}; the network takes 32 to 8192 pixels")
+        if self.check_frames < 1:
+            raise ConfigError(f"check_frames is {self.check_frames}; at least 1 is needed")
+        unknown = set(self.targets) - {"onnx", "openvino"}
+        if unknown:
+            raise ConfigError(f"unknown targets {sorted(unknown)}; there are 'onnx', 'openvino'")
+
+
+def export_engine(
+    checkpoint: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    config: ExportConfig = ExportConfig(),
+) -> Manifest:
+    """Write an engine file from a training checkpoint and check it against PyTorch.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        ConfigError: the configuration does not fit.
+        EngineError: the engine's float32 labels do not agree with PyTorch's.
+        OutputError: the file cannot be written.
+    """
+    trained = load_checkpoint(checkpoint)
+    model = trained.model()
+    onnx_model = to_onnx(model, config.height, config.width, config.weights)
+    parts: dict[str, bytes] = {"onnx/model.onnx": onnx_model}
+    targets = [Target(kind="onnx", parts=("onnx/model.onnx",), weights=config.weights)]
+    if "openvino" in config.targets:
+        names = ("openvino/model.xml", "openvino/model.bin")
+        parts.update(zip(names, to_openvino(onnx_model, config.weights), strict=True))
+        targets.append(Target(kind="openvino", parts=names, weights=config.weights))
+
+    network_input = Input(
+        height=config.height,
+        width=config.width,
+        mean=trained.mean,
+        std=trained.std,
+        resize=config.resize,
+    )
+    golden_frame = street(_GOLDEN_SEED, *_GOLDEN_SIZE).frame
+    golden_labels = trained_labels(model, golden_frame, network_input)
+    parts["golden/frame.png"] = _png(golden_frame)
+    parts["golden/labels.png"] = _png(golden_labels)
+    manifest = _describe(trained, model, config, network_input, targets, Path(path).stem)
+
+    frames = [street(seed, *_GOLDEN_SIZE).frame for seed in range(config.check_frames)]
+    expected = [trained_labels(model, frame, network_input) for frame in frames]
+    with replacing(path) as draft:
+        measured = []
+        for target in targets:
+            # One target at a time, so that the Runtime has no choice.
+            own = {*target.parts, "golden/frame.png", "golden/labels.png"}
+            alone = manifest.model_copy(update={"targets": (target,)})
+            write_engine(draft, alone, {name: parts[name] for name in parts if name in own})
+            agreement = _measure(draft, frames, expected)
+            _require_agreement(target, agreement)
+            measured.append(target.model_copy(update={"agreement": agreement}))
+        manifest = manifest.model_copy(update={"targets": tuple(measured)})
+        return write_engine(draft, manifest, parts)
+
+
+def trained_labels(
+    model: STDCSeg, frame: NDArray[np.uint8], network_input: Input
+) -> NDArray[np.uint8]:
+    """Labels H×W uint8 that the network gives in PyTorch float32 for a BGR frame H×W×3.
+
+    The kernels around the network are the Runtime's own, so that a comparison with its labels
+    compares the networks; the kernels are compared with their slow twins elsewhere.
+    """
+    size = frame.shape[0], frame.shape[1]
+    align_corners = model.config.align_corners
+    grid = (-(-network_input.height // 8), -(-network_input.width // 8))
+    placement = place(size, network_input, grid, align_corners=align_corners)
+    image = np.empty((3, network_input.height, network_input.width), np.float32)
+    labels = np.empty((1, *size), np.uint8)
+    _core.preprocess(
+        frame,
+        image,
+        mean=network_input.mean,
+        std=network_input.std,
+        content=placement.content,
+        pad=network_input.pad,
+    )
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(image)[None]).numpy()
+    _core.upsample_argmax(logits, labels, source=placement.source, align_corners=align_corners)
+    return labels[0]
+
+
+def _describe(
+    trained: Checkpoint,
+    model: STDCSeg,
+    config: ExportConfig,
+    network_input: Input,
+    targets: Sequence[Target],
+    name: str,
+) -> Manifest:
+    return Manifest(
+        name=config.name or name,
+        created_by=f"edgeseg {edgeseg.__version__}",
+        classes=trained.classes.names,
+        palette=trained.classes.palette,
+        input=network_input,
+        architecture=Architecture(
+            backbone=model.config.backbone,
+            text_guidance=model.config.text_guidance,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            align_corners=model.config.align_corners,
+        ),
+        text=trained.text_provenance or "",
+        training=_training(trained.training),
+        license=config.license,
+        targets=tuple(targets),
+        golden=Golden(frame="golden/frame.png", labels="golden/labels.png"),
+    )
+
+
+def _training(provenance: Mapping[str, Any]) -> Training:
+    """The manifest's account of a training run; a run that tells less leaves gaps."""
+    start = provenance.get("start") or {}
+    notes = [
+        f"{name} {provenance[name]}" for name in ("edgeseg", "torch", "git") if name in provenance
+    ]
+    if start:
+        notes.insert(0, f"started from weights trained on {start.get('dataset', 'unknown data')}")
+    return Training(
+        dataset=f"{provenance.get('dataset', 'unknown')}, "
+        f"{provenance.get('train_images', 'unknown number of')} images",
+        validation=f"{provenance.get('validation_images', 'unknown number of')} images",
+        iterations=provenance.get("iteration", 0),
+        miou=provenance.get("miou_last"),
+        iou=provenance.get("iou_last") or {},
+        notes="; ".join(notes),
+    )
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def _require_agreement(target: Target, measured: Sequence[Agreement]) -> None:
+    for agreement in measured:
+        if agreement.precision == "float32" and agreement.pixels < LOWEST_FLOAT32_AGREEMENT:
+            raise EngineError(
+                f"the {target.kind} target gives {agreement.pixels:.4%} of PyTorch's labels in "
+                f"float32, at least {LOWEST_FLOAT32_AGREEMENT:.1%} is required; nothing was "
+                "written. Try weights='float32', or train longer: a network without clear winners "
+                "changes its mind on rounding"
+            )
+
+
+def _measure(
+    engine: Path, frames: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np.uint8]]
+) -> tuple[Agreement, ...]:
+    results = []
+    precisions: tuple[Precision, ...] = ("float32", "auto")
+    for precision in precisions:
+        runtime = Runtime(engine, precision=precision, strict=True)
+        same = [
+            np.mean(runtime.predict(frame).labels == labels)
+            for frame, labels in zip(frames, expected, strict=True)
+        ]
+        pixels = float(np.mean(same))
+        results.append(
+            Agreement(
+                precision=runtime.precision,
+                device=runtime.device,
+                frames=len(frames),
+                pixels=pixels,
+            )
+        )
+    return tuple({result.precision: result for result in results}.values())

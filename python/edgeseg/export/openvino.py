@@ -1,0 +1,23 @@
+"""The OpenVINO target: the network in OpenVINO's own format, which loads faster than ONNX."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import openvino as ov
+
+
+def to_openvino(onnx_model: bytes, weights: Literal["float32", "float16"]) -> tuple[bytes, bytes]:
+    """Convert an ONNX model to OpenVINO's intermediate representation.
+
+    Returns:
+        The graph (XML) and the weights (binary).
+    """
+    model = ov.Core().read_model(io.BytesIO(onnx_model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(model, path, compress_to_fp16=weights == "float16")
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -1,0 +1,241 @@
+"""Segment a source and write what comes out: the work behind `edgeseg predict` and `demo`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.errors import InputError, OutputError
+from edgeseg.images import write_image
+from edgeseg.runtime import Result, Runtime, Timings
+from edgeseg.runtime.result import Picture
+from edgeseg.video import ImageSource, VideoSource, open_source, prefetch, write_video
+
+OnFrame = Callable[[int, int | None], None]
+"""Called after every frame with the number done and the number expected, if known."""
+
+_READ_AHEAD = 2
+_DEFAULT_FPS = 25.0  # of a camera that does not tell
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds per frame that a stage took."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        runtime: engine, backend and machine, in words.
+        frames: how many were labelled.
+        frames_per_second: from the first to the last, reading and writing files included.
+        stages: times of "preprocess", "inference", "upsample_argmax" and "total".
+        areas: mean fraction of the pixels per class.
+        written: files, in the order in which they were begun.
+    """
+
+    runtime: str
+    frames: int
+    frames_per_second: float
+    stages: dict[str, StageTimes]
+    areas: dict[str, float]
+    written: tuple[str, ...]
+
+
+class Tally:
+    """Collects results into a report; keeps no frame."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = repr(runtime)
+        self._timings: list[Timings] = []
+        self._areas = dict.fromkeys(runtime.classes, 0.0)
+        self._started = perf_counter()
+
+    def add(self, result: Result) -> int:
+        """Count a result; returns how many there are."""
+        self._timings.append(result.timings)
+        for name, area in result.areas().items():
+            self._areas[name] += area
+        return len(self._timings)
+
+    def report(self, written: list[Path]) -> Report:
+        """Summarise what was added.
+
+        Raises:
+            InputError: nothing was.
+        """
+        frames = len(self._timings)
+        if frames == 0:
+            raise InputError("the source gave no frame; check that it is not empty")
+        stages = {}
+        for stage in ("preprocess", "inference", "upsample_argmax", "total"):
+            times = [getattr(timings, stage) for timings in self._timings]
+            stages[stage] = StageTimes(*(float(p) for p in np.percentile(times, [50, 99])))
+        return Report(
+            runtime=self._runtime,
+            frames=frames,
+            frames_per_second=frames / (perf_counter() - self._started),
+            stages=stages,
+            areas={name: area / frames for name, area in self._areas.items()},
+            written=tuple(str(path) for path in written),
+        )
+
+
+def predict_source(
+    runtime: Runtime,
+    source: str | int,
+    out: Path,
+    *,
+    pictures: tuple[Picture, ...] = ("overlay",),
+    alpha: float = 0.5,
+    limit: int | None = None,
+    on_frame: OnFrame = lambda done, total: None,
+) -> Report:
+    """Segment images, a video or a camera and write pictures into a folder.
+
+    Pictures become `NAME_overlay.png` and so on. Of a video, overlays and colours become clips,
+    `NAME_overlay.mp4`, and labels a folder of PNGs.
+
+    Args:
+        runtime: the engine.
+        source: see `edgeseg.video.open_source`.
+        out: the folder; made if it is not there.
+        pictures: what to write for every frame.
+        alpha: weight of the colours in an overlay, 0..1.
+        limit: stop after so many frames.
+        on_frame: for progress bars.
+
+    Raises:
+        InputError: the source cannot be opened, or ends before it should; what could be read until
+            then has been written.
+        OutputError: something cannot be written.
+    """
+    with open_source(source) as opened:
+        make_folder(out)
+        length = opened.length if limit is None else min(limit, opened.length or limit)
+        names: deque[str] = deque()
+        tally = Tally(runtime)
+        failure: InputError | None = None
+        with ExitStack() as stack:
+            sink: _Pictures | _Clips
+            if isinstance(opened, ImageSource):
+                sink = _Pictures(opened, out, pictures, alpha)
+            else:
+                sink = stack.enter_context(_Clips(opened, out, pictures, alpha))
+            decoded = stack.enter_context(prefetch(islice(opened, limit), _READ_AHEAD))
+
+            def frames() -> Iterator[NDArray[np.uint8]]:
+                for item in decoded:
+                    names.append(item.name)
+                    yield item.pixels
+
+            try:
+                for result in runtime.stream(frames()):
+                    sink.write(names.popleft(), result)
+                    on_frame(tally.add(result), length)
+            except InputError as error:
+                if not sink.written:
+                    raise
+                failure = error  # keep what was made of the frames before it
+    if failure is not None:
+        raise failure
+    return tally.report(sink.written)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those above it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {folder}: {error.strerror}; choose another one"
+        ) from error
+
+
+def render(result: Result, picture: Picture, alpha: float) -> NDArray[np.uint8]:
+    """One picture of a result, as an image file holds it."""
+    if picture == "overlay":
+        return result.overlay(alpha)
+    return result.colored() if picture == "colored" else result.labels
+
+
+class _Pictures:
+    """One file per image and picture."""
+
+    def __init__(
+        self, source: ImageSource, out: Path, pictures: tuple[Picture, ...], alpha: float
+    ) -> None:
+        self.written: list[Path] = []
+        self._out = out
+        self._pictures = pictures
+        self._alpha = alpha
+        self._stems = Counter(path.stem for path in source.paths)
+
+    def write(self, name: str, result: Result) -> None:
+        stem = Path(name).stem
+        if self._stems[stem] > 1:  # a.jpg beside a.png
+            stem = name.replace(".", "_")
+        for picture in self._pictures:
+            path = self._out / f"{stem}_{picture}.png"
+            write_image(path, render(result, picture, self._alpha))
+            self.written.append(path)
+
+
+class _Clips:
+    """One clip per picture; labels become a folder, since a video codec would change them."""
+
+    def __init__(
+        self, source: VideoSource, out: Path, pictures: tuple[Picture, ...], alpha: float
+    ) -> None:
+        stem = re.sub(r"[^\w-]+", "-", Path(source.name).stem).strip("-") or "video"
+        self._paths = {
+            picture: out / (f"{stem}_labels" if picture == "labels" else f"{stem}_{picture}.mp4")
+            for picture in pictures
+        }
+        self._fps = source.fps or _DEFAULT_FPS
+        self._alpha = alpha
+        self._count = 0
+        self._stack = ExitStack()
+
+    @property
+    def written(self) -> list[Path]:
+        return list(self._paths.values()) if self._count else []
+
+    def __enter__(self) -> _Clips:
+        self._writers = {
+            picture: self._stack.enter_context(write_video(path, self._fps))
+            for picture, path in self._paths.items()
+            if picture != "labels"
+        }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.__exit__(*exception)  # type: ignore[arg-type]
+
+    def write(self, name: str, result: Result) -> None:
+        for picture, path in self._paths.items():
+            pixels = render(result, picture, self._alpha)
+            if picture == "labels":
+                make_folder(path)
+                write_image(path / f"{self._count:06d}.png", pixels)
+            else:
+                self._writers[picture].write(pixels)
+        self._count += 1

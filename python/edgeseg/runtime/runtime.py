@@ -1,0 +1,267 @@
+"""`Runtime`: an engine file made ready to label frames."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg import _core
+from edgeseg.engine_file import EngineFile, Target, open_engine
+from edgeseg.errors import EngineError, InputError
+from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
+from edgeseg.runtime.geometry import Placement, place
+from edgeseg.runtime.result import Result, Timings
+
+if TYPE_CHECKING:
+    from edgeseg.runtime.openvino import OpenVINOBackend
+
+logger = logging.getLogger("edgeseg")
+
+Device = Literal["auto", "cpu"]
+Precision = Literal["auto", "float32", "bfloat16"]
+_IN_FLIGHT = 2  # one frame in the network, one being prepared or finished
+
+
+def packaged_engine() -> Path:
+    """Path of the CamVid engine that comes with the package."""
+    return Path(__file__).parents[1] / "engines" / "camvid.edgeseg"
+
+
+class Runtime:
+    """An engine, compiled for this machine.
+
+    One Runtime may be used from many threads at once.
+
+    Attributes:
+        manifest: what the engine file says of itself.
+        classes: K class names; a label is an index into them.
+        palette: K×3 uint8, R, G, B.
+        backend: what runs the network, e.g. "openvino".
+        target: kind of the engine's target in use, e.g. "onnx".
+        device: where it runs, as the backend names it.
+        precision: number format of the inference, e.g. "bfloat16".
+        threads: CPU threads that the network and the native kernels use.
+    """
+
+    def __init__(
+        self,
+        engine: str | os.PathLike[str] | None = None,
+        device: Device = "auto",
+        threads: int | None = None,
+        strict: bool = False,
+        *,
+        precision: Precision = "auto",
+    ) -> None:
+        """Load and compile an engine file.
+
+        Args:
+            engine: an engine file; None is the packaged CamVid engine.
+            device: "auto" takes the best target that this machine can run; "cpu" names it.
+            threads: CPU threads; None is every core that this process may use.
+            strict: raise where a target would otherwise be passed over for the next best one.
+            precision: "auto" is the fastest that the engine is meant for on this machine.
+
+        Raises:
+            EngineError: the file is missing, damaged, or none of its targets runs here.
+            InputError: an argument is out of range.
+        """
+        if device not in ("auto", "cpu"):
+            raise InputError(f"device {device!r} is unknown; use 'auto' or 'cpu'")
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise InputError(
+                f"precision {precision!r} is unknown; use 'auto', 'float32' or 'bfloat16'"
+            )
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; at least 1 is needed, or None for all cores")
+        self.threads = threads or len(os.sched_getaffinity(0))
+        with open_engine(packaged_engine() if engine is None else engine) as file:
+            self.manifest = file.manifest
+            self._backend, self.target = _load_backend(
+                file, self.threads, None if precision == "auto" else precision, strict
+            )
+        self.classes = self.manifest.classes
+        self.palette: NDArray[np.uint8] = np.array(self.manifest.palette, np.uint8)
+        self.backend = self._backend.name
+        self.device = self._backend.device
+        self.precision = self._backend.precision
+        self._place = lru_cache(maxsize=16)(self._placement)
+        logger.info("%s", self)
+
+    def __repr__(self) -> str:
+        size = self.manifest.input
+        return (
+            f"Runtime({self.manifest.name!r}: {len(self.classes)} classes, "
+            f"{size.width}×{size.height}, {self.target} target with {self.backend} in "
+            f"{self.precision} on {self.device}, {self.threads} threads)"
+        )
+
+    def predict(
+        self, frame: FrameLike, pixel_format: PixelFormat = "bgr", *, confidence: bool = False
+    ) -> Result:
+        """Label one frame.
+
+        Args:
+            frame: H×W×3 uint8 array of any row stride, an image file's path or bytes, a PIL image,
+                or a tensor on the CPU; for "nv12" a (3H/2)×W uint8 array.
+            pixel_format: "bgr", "rgb" or "nv12": what an array holds.
+            confidence: also give the softmax probability of each pixel's label.
+
+        Returns:
+            Labels at the frame's own size, and what can be made of them.
+
+        Raises:
+            InputError: the frame cannot be used as it is; the message says why.
+        """
+        return self._label(as_frame(frame, pixel_format), confidence)
+
+    def predict_batch(
+        self,
+        frames: Iterable[FrameLike],
+        pixel_format: PixelFormat = "bgr",
+        *,
+        confidence: bool = False,
+    ) -> list[Result]:
+        """Label several frames, of any sizes; pre- and post-processing overlap with the network.
+
+        Raises:
+            InputError: as `predict`; the message names the frame's place in the batch.
+        """
+        ready = []
+        for index, frame in enumerate(frames):
+            try:
+                ready.append(as_frame(frame, pixel_format))
+            except InputError as error:
+                raise InputError(f"frame {index} of the batch: {error}") from error
+        return list(self._in_order(ready, confidence))
+
+    def stream(
+        self,
+        source: str | os.PathLike[str] | int | Iterable[FrameLike],
+        pixel_format: PixelFormat = "bgr",
+        *,
+        confidence: bool = False,
+    ) -> Iterator[Result]:
+        """Label a video file, a folder of images, a camera, a URL, or any iterable of frames.
+
+        Decoding, inference and post-processing overlap; results come in the source's order; at
+        most a few frames are in memory at once. Stop by leaving the loop.
+
+        Raises:
+            InputError: the source cannot be opened, or ends before it should; results of the frames
+                that could be read are given first.
+        """
+        from edgeseg.video import open_source, prefetch
+
+        if isinstance(source, (str, os.PathLike, int)):
+            with open_source(source) as opened, prefetch(opened, _IN_FLIGHT) as decoded:
+                frames = (as_frame(item.pixels) for item in decoded)
+                yield from self._in_order(frames, confidence)
+        else:
+            yield from self._in_order((as_frame(f, pixel_format) for f in source), confidence)
+
+    def _in_order(self, frames: Iterable[Frame], confidence: bool) -> Iterator[Result]:
+        with ThreadPoolExecutor(_IN_FLIGHT, "edgeseg") as workers:
+            pending: deque[Future[Result]] = deque()
+            ended_early: InputError | None = None
+            try:
+                for frame in frames:
+                    if len(pending) == _IN_FLIGHT:
+                        yield pending.popleft().result()
+                    pending.append(workers.submit(self._label, frame, confidence))
+            except InputError as error:
+                ended_early = error  # what was read before it is still delivered
+            while pending:
+                yield pending.popleft().result()
+            if ended_early is not None:
+                raise ended_early
+
+    def _label(self, frame: Frame, want_confidence: bool) -> Result:
+        size = (frame.height, frame.width)
+        placement = self._place(size)
+        labels: NDArray[np.uint8] = np.empty((1, *size), np.uint8)
+        confidence = np.empty((1, *size), np.float32) if want_confidence else None
+        network_input = self.manifest.input
+        with self._backend.request() as request:
+            started = perf_counter()
+            _core.preprocess(
+                frame.pixels,
+                request.input,
+                mean=network_input.mean,
+                std=network_input.std,
+                pixel_format=frame.pixel_format,
+                content=placement.content,
+                pad=network_input.pad,
+                threads=self.threads,
+            )
+            prepared = perf_counter()
+            logits = request.run()
+            inferred = perf_counter()
+            _core.upsample_argmax(
+                logits,
+                labels,
+                source=placement.source,
+                align_corners=self.manifest.architecture.align_corners,
+                confidence=confidence,
+                threads=self.threads,
+            )
+            finished = perf_counter()
+        return Result(
+            labels=labels[0],
+            classes=self.classes,
+            palette=self.palette,
+            frame=frame,
+            confidence=None if confidence is None else confidence[0],
+            timings=Timings(
+                preprocess=1e3 * (prepared - started),
+                inference=1e3 * (inferred - prepared),
+                upsample_argmax=1e3 * (finished - inferred),
+            ),
+        )
+
+    def _placement(self, size: tuple[int, int]) -> Placement:
+        _, height, width = self._backend.logits
+        return place(
+            size,
+            self.manifest.input,
+            (height, width),
+            align_corners=self.manifest.architecture.align_corners,
+        )
+
+
+def _load_backend(
+    engine: EngineFile, threads: int, precision: str | None, strict: bool
+) -> tuple[OpenVINOBackend, str]:
+    from edgeseg.runtime.openvino import OpenVINOBackend
+
+    # Best first: an OpenVINO part is there because it was measured to be faster.
+    targets = [t for kind in ("openvino", "onnx") if (t := engine.manifest.target(kind))]
+    if not targets:
+        kinds = ", ".join(target.kind for target in engine.manifest.targets)
+        raise EngineError(
+            f"{engine.path} has only the targets {kinds}, this machine runs 'onnx' or 'openvino'; "
+            "export the engine again with one of these"
+        )
+
+    def load(target: Target) -> tuple[OpenVINOBackend, str]:
+        backend = OpenVINOBackend(engine, target, threads=threads, precision=precision)
+        return backend, target.kind
+
+    *preferred, last = targets
+    for target in preferred:
+        try:
+            return load(target)
+        except EngineError as error:
+            if strict:
+                raise
+            logger.warning("falling back from the %s target: %s", target.kind, error)
+    return load(last)

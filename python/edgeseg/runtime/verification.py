@@ -1,0 +1,71 @@
+"""Does an engine still compute what was trained? Ask its golden sample."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.engine_file import EngineFile, open_engine
+from edgeseg.errors import EngineError
+from edgeseg.runtime.runtime import Precision, Runtime, packaged_engine
+
+# Below this the engine does not compute the trained network. Rounding alone moves a few pixels on
+# class borders; the float32 figure stays above 0.998, bfloat16's and INT8's are in the manifest.
+LOWEST_AGREEMENT = 0.97
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of `verify`.
+
+    Attributes:
+        runtime: what ran, in words.
+        parts: number of parts whose SHA-256 was checked.
+        agreement: share of the golden frame's pixels with the trained network's label, 0..1.
+        ok: whether that is enough.
+    """
+
+    runtime: str
+    parts: int
+    agreement: float
+    ok: bool
+
+
+def verify(
+    engine: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    precision: Precision = "auto",
+) -> Verification:
+    """Check every part's hash and run the golden sample on this machine.
+
+    Raises:
+        EngineError: the file is damaged or cannot run here.
+    """
+    path = packaged_engine() if engine is None else engine
+    with open_engine(path) as file:
+        for name in file.manifest.parts:
+            file.part(name)
+        frame = _decode(file, file.manifest.golden.frame, cv2.IMREAD_COLOR)
+        expected = _decode(file, file.manifest.golden.labels, cv2.IMREAD_GRAYSCALE)
+        parts = len(file.manifest.parts)
+    if expected.shape != frame.shape[:2]:
+        raise EngineError(
+            f"the golden sample of {path} has a frame of {frame.shape[:2]} and labels of "
+            f"{expected.shape}; export the engine again"
+        )
+    runtime = Runtime(path, threads=threads, precision=precision, strict=True)
+    labels = runtime.predict(frame).labels
+    agreement = float(np.mean(labels == expected))
+    return Verification(repr(runtime), parts, agreement, agreement >= LOWEST_AGREEMENT)
+
+
+def _decode(engine: EngineFile, name: str, flags: int) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(engine.part(name), np.uint8), flags)
+    if image is None:
+        raise EngineError(f"{name} in {engine.path} is not an image; export the engine again")
+    return image.astype(np.uint8, copy=False)

@@ -1,0 +1,154 @@
+"""The command line: right files, right exit codes, one sentence for an error, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.video import open_source, write_video
+
+
+def edgeseg(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from edgeseg.cli import main; main()"]
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def report(*arguments: object) -> dict[str, Any]:
+    done = edgeseg(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    parsed: dict[str, Any] = json.loads(done.stdout)
+    return parsed
+
+
+def red(height: int, width: int) -> np.ndarray:
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[..., 2] = 200
+    return frame
+
+
+def test_predict_an_image(tiny_engine: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), red(90, 130))
+    out = tmp_path / "out"
+    done = report(
+        "predict", tmp_path / "photo.jpg", "-e", tiny_engine, "-o", out, "--labels", "--colored"
+    )
+    assert done["frames"] == 1
+    assert done["areas"]["red"] == 1.0
+    assert done["stages"]["total"]["p50"] > 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "photo_colored.png",
+        "photo_labels.png",
+        "photo_overlay.png",
+    ]
+    labels = cv2.imread(str(out / "photo_labels.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.shape == (90, 130)
+    assert (labels == 0).all()
+
+
+def test_predict_a_folder_loses_no_file(tiny_engine: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "b.png"):
+        cv2.imwrite(str(tmp_path / name), red(40, 60))
+    done = report("predict", tmp_path, "-e", tiny_engine, "-o", tmp_path / "out")
+    assert done["frames"] == 3
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_predict_a_video(tiny_engine: Path, tmp_path: Path) -> None:
+    with write_video(tmp_path / "drive.mp4", fps=10) as video:
+        for _ in range(8):
+            video.write(red(48, 64))
+    out = tmp_path / "out"
+    done = report(
+        "predict", tmp_path / "drive.mp4", "-e", tiny_engine, "-o", out, "--labels", "--limit", 5
+    )
+    assert done["frames"] == 5
+    with open_source(out / "drive_overlay.mp4") as clip:
+        assert len(list(clip)) == 5
+    assert len(list((out / "drive_labels").iterdir())) == 5
+
+
+def test_a_video_that_breaks_off_keeps_what_was_read(tiny_engine: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.avi"
+    noise = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(20):
+        writer.write(noise.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = edgeseg("predict", cut, "-e", tiny_engine, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "ends early" in done.stderr.replace("\n", " ")
+    with open_source(tmp_path / "out" / "cut_overlay.mp4") as clip:
+        assert 0 < len(list(clip)) < 20
+
+
+def test_demo(tiny_engine: Path, tmp_path: Path) -> None:
+    done = report("demo", "-e", tiny_engine, "-o", tmp_path / "out", "--seconds", 0.3)
+    assert done["frames"] == 4
+    for path in done["written"]:
+        assert Path(path).stat().st_size > 0
+
+
+def test_info_and_verify(tiny_engine: Path) -> None:
+    assert report("info", tiny_engine)["classes"] == ["red", "green", "blue"]
+    assert report("verify", tiny_engine)["ok"] is True
+    assert "red, green, blue" in edgeseg("info", tiny_engine).stdout
+
+
+def test_verify_tells_a_difference_by_its_exit_code(write_tiny_engine: Any, tmp_path: Path) -> None:
+    from edgeseg.engine_file import Input
+
+    other = Input(height=64, width=96, mean=(255.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    path = write_tiny_engine(tmp_path / "other.edgeseg", input=other)
+    assert edgeseg("verify", path).returncode == 3
+
+
+def test_doctor() -> None:
+    findings = {
+        finding["subject"]: finding for finding in json.loads(edgeseg("doctor", "--json").stdout)
+    }
+    assert findings["edgeseg"]["state"] == "ok"
+    assert findings["packaged engine"]["state"] == "ok"
+    assert findings["openvino"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["predict", "missing.png"], 1, "does not exist"),
+        (["predict", "missing.png", "-e", "missing.edgeseg"], 1, "no engine file"),
+        (["info", "missing.edgeseg"], 1, "no engine file"),
+        (["verify", "."], 1, "is a folder"),
+        (["export", "missing.pt", "out.edgeseg"], 1, "does not exist"),
+        (["export", "missing.pt", "out.edgeseg", "--size", "big"], 1, "WIDTHxHEIGHT"),
+        (["predict"], 2, "Missing argument"),
+        (["predict", "x.png", "--alpha", "2"], 2, "alpha"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_sentence(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = edgeseg(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert words in done.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_made(tiny_engine: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), red(8, 8))
+    done = edgeseg(
+        "predict", tmp_path / "photo.png", "-e", tiny_engine, "-o", tmp_path / "photo.png"
+    )
+    assert done.returncode == 1
+    assert "cannot make the folder" in done.stderr.replace("\n", " ")
