@@ -15,9 +15,15 @@ from torch import Tensor
 from edgeseg import _core
 from edgeseg.errors import InputError
 
-_KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_CLASSES = 254
 """Labels are uint8 and 255 is void."""
+
+_KERNEL_DTYPES = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+_cuda: Any = getattr(_core, "cuda", None)  # absent from a build without CUDA
 
 
 def score_map_concat_reference(features: Tensor, text: Tensor) -> Tensor:
@@ -66,8 +72,9 @@ def score_map_concat(features: Tensor, text: Tensor) -> Tensor:
     """Cosine of every pixel with every class, beside the features.
 
     ``out[:, :C]`` is ``features``, bit for bit; ``out[:, C + k]`` is ⟨f, text[k]⟩ / ‖f‖,
-    accumulated in float32, and 0 where ‖f‖ = 0. Differentiable in both arguments; the gradient of
-    a score at ‖f‖ = 0 is 0. Unaffected by autocast.
+    accumulated in float32, and 0 where ‖f‖ = 0 (to the kernels also where ‖f‖² underflows).
+    Differentiable in both arguments; the gradient of a score at ‖f‖ = 0 is 0. Unaffected by
+    autocast.
 
     Args:
         features: N×C×H×W, float, finite, contiguous or channels-last.
@@ -89,10 +96,9 @@ def score_map_concat(features: Tensor, text: Tensor) -> Tensor:
 @score_map_concat.register_kernel("cpu")
 def _score_map_concat_cpu(features: Tensor, text: Tensor) -> Tensor:
     _check_score_map(features, text)
-    out = _empty_like_with_channels(features, features.shape[1] + text.shape[0])
+    out = _empty_with_channels(features, features.shape[1] + text.shape[0])
     if features.dtype not in _KERNEL_DTYPES:
-        with torch.autocast("cpu", enabled=False):
-            return out.copy_(score_map_concat_reference(features, text))
+        return out.copy_(score_map_concat_reference(features, text))
     _core.score_map_concat(
         _numpy(features),
         _numpy(text.float().contiguous()),
@@ -103,10 +109,34 @@ def _score_map_concat_cpu(features: Tensor, text: Tensor) -> Tensor:
     return out
 
 
+if _cuda is not None:
+
+    @score_map_concat.register_kernel("cuda")
+    def _score_map_concat_cuda(features: Tensor, text: Tensor) -> Tensor:
+        _check_score_map(features, text)
+        out = _empty_with_channels(features, features.shape[1] + text.shape[0])
+        if features.dtype not in _KERNEL_DTYPES:
+            return out.copy_(score_map_concat_reference(features, text))
+        rows = text.float().contiguous()
+        with torch.cuda.device(features.device):
+            _cuda.score_map_concat(
+                features.data_ptr(),
+                features.shape,
+                features.stride(),
+                rows.data_ptr(),
+                rows.shape[0],
+                out.data_ptr(),
+                out.stride(),
+                _KERNEL_DTYPES[features.dtype],
+                stream=torch.cuda.current_stream().cuda_stream,
+            )
+        return out
+
+
 @score_map_concat.register_fake
 def _score_map_concat_fake(features: Tensor, text: Tensor) -> Tensor:
     _check_score_map(features, text)
-    return _empty_like_with_channels(features, features.shape[1] + text.shape[0])
+    return _empty_with_channels(features, features.shape[1] + text.shape[0])
 
 
 def _score_map_concat_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -180,6 +210,31 @@ def _upsample_argmax_cpu(logits: Tensor, height: int, width: int, align_corners:
     return labels
 
 
+if _cuda is not None:
+
+    @upsample_argmax.register_kernel("cuda")
+    def _upsample_argmax_cuda(
+        logits: Tensor, height: int, width: int, align_corners: bool
+    ) -> Tensor:
+        _check_upsample_argmax(logits, height, width)
+        if logits.dtype not in _KERNEL_DTYPES:
+            return upsample_argmax_reference(logits, height, width, align_corners)
+        labels = logits.new_empty((logits.shape[0], height, width), dtype=torch.uint8)
+        with torch.cuda.device(logits.device):
+            _cuda.upsample_argmax(
+                logits.data_ptr(),
+                logits.shape,
+                logits.stride(),
+                _KERNEL_DTYPES[logits.dtype],
+                labels.data_ptr(),
+                labels.shape,
+                labels.stride(),
+                align_corners=align_corners,
+                stream=torch.cuda.current_stream().cuda_stream,
+            )
+        return labels
+
+
 @upsample_argmax.register_fake
 def _upsample_argmax_fake(logits: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
     _check_upsample_argmax(logits, height, width)
@@ -202,11 +257,12 @@ def _scale_by_peak(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each pixel over its largest magnitude, the norm of that (at least 1), and the magnitude.
 
     The peak is a constant to autograd: a cosine does not depend on it, so neither does its slope.
+    A pixel of zeros has norm 1, which keeps the slope of the root finite.
     """
     peak = x.detach().abs().amax(dim=1, keepdim=True)
     scaled = x / torch.where(peak > 0, peak, 1.0)
-    norm = scaled.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()
-    return scaled, norm, peak
+    square = scaled.square().sum(dim=1, keepdim=True)
+    return scaled, torch.where(peak > 0, square, 1.0).sqrt(), peak
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
@@ -215,7 +271,7 @@ def _memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last
 
 
-def _empty_like_with_channels(x: Tensor, channels: int) -> Tensor:
+def _empty_with_channels(x: Tensor, channels: int) -> Tensor:
     return torch.empty(
         (x.shape[0], channels, *x.shape[2:]),
         dtype=x.dtype,
