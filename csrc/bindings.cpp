@@ -234,9 +234,8 @@ void bind_preprocess(const py::array& frame, const py::array& out, const std::ar
         if (y < 0 || x < 0 || height < 1 || width < 1 || height > input.h - y ||
             width > input.w - x) {
             fail("content",
-                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) +
-                     ", height=" + std::to_string(height) + ", width=" + std::to_string(width) +
-                     ")",
+                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) + ", height=" +
+                     std::to_string(height) + ", width=" + std::to_string(width) + ")",
                  "a rectangle inside the " + shape_text({input.h, input.w}) + " output");
         }
         area = {y, x, height, width};
@@ -298,9 +297,8 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
         if (!std::isfinite(y) || !std::isfinite(x) || !std::isfinite(height) ||
             !std::isfinite(width) || height < 0 || width < 0) {
             fail("source",
-                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) +
-                     ", height=" + std::to_string(height) + ", width=" + std::to_string(width) +
-                     ")",
+                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) + ", height=" +
+                     std::to_string(height) + ", width=" + std::to_string(width) + ")",
                  "finite numbers, height and width not negative");
         }
         area = {y, x, height, width};

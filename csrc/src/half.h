@@ -27,7 +27,9 @@ inline float half_to_float(std::uint16_t half) {
     return bits_to_float(float_to_bits(value) | infinity | sign);
 }
 
-inline float bfloat16_to_float(std::uint16_t bits) { return bits_to_float(std::uint32_t{bits} << 16); }
+inline float bfloat16_to_float(std::uint16_t bits) {
+    return bits_to_float(std::uint32_t{bits} << 16);
+}
 
 // Rounds to nearest even; what is too large becomes infinity.
 inline std::uint16_t float_to_half(float value) {

@@ -1,45 +1,130 @@
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
+#include "dispatch.h"
 #include "edgeseg/kernels.h"
-#include "scalar_tmp.h"
+#include "parallel.h"
 
 namespace edgeseg {
+namespace {
 
-static float tap(const Frame& f, int y, int x, int c) {
-    y = std::min(std::max(y, 0), f.height - 1);
-    x = std::min(std::max(x, 0), f.width - 1);
-    if (f.format != PixelFormat::nv12) {
-        return f.data[y * f.row_stride + 3 * x + (f.format == PixelFormat::bgr ? 2 - c : c)];
-    }
-    const std::uint8_t* uv = f.data + (f.height + y / 2) * f.row_stride + (x & ~1);
-    const int Y = std::max(0, f.data[y * f.row_stride + x] - 16) * 1220542;
-    const int u = uv[0] - 128, v = uv[1] - 128, half = 1 << 19;
-    const int s = c == 0 ? Y + half + 1673527 * v : c == 1 ? Y + half - 852492 * v - 409993 * u : Y + half + 2116026 * u;
-    return static_cast<float>(std::min(std::max(s >> 20, 0), 255));
+struct RowTaps {
+    int top, bottom;
+    float weight;  // of bottom
+};
+
+struct PreprocessJob {
+    const Frame& frame;
+    const Rect& content;
+    const Tensor& out;
+    const RowTaps* rows;        // of every content row
+    const int* left;            // of every content column: the left tap's sample in a line
+    const float* right_weight;  // of every content column
+    bool interpolate_columns;   // not all right_weight are 0
+    float scale[3], shift[3];   // in the frame's channel order
+    float pad[3];               // in RGB order, normalised
+};
+
+struct PreprocessScratch {
+    struct Row {
+        std::uint8_t* samples;
+        int number;  // of the frame's row that `samples` holds
+    };
+    Row rgb[2];  // NV12 only: the last even and the last odd row
+    float* line;
+    float* planes[3];
+    void* narrow;  // one row of one plane in the output's dtype
+};
+
+}  // namespace
+}  // namespace edgeseg
+
+#define EDGESEG_KERNELS "preprocess.simd.h"
+#include "foreach_level.h"
+
+namespace edgeseg {
+namespace {
+
+// The resampling kernel handles four pixels at a time, the last ones perhaps in excess.
+constexpr int kExcess = 3;
+
+struct Columns {
+    std::vector<int> left;
+    std::vector<float> right_weight;
+};
+
+// Where output sample i of `count` lies among `size` input samples, inside them.
+double half_pixel_position(int i, int count, int size) {
+    return std::clamp((i + 0.5) * size / count - 0.5, 0.0, size - 1.0);
 }
 
-void preprocess(const Frame& frame, const Rect& content, const Normalization& n, const Tensor& out, int) {
-    for (int y = 0; y < out.h; ++y) {
-        for (int x = 0; x < out.w; ++x) {
-            const int cy = y - content.y, cx = x - content.x;
-            const bool inside = cy >= 0 && cy < content.height && cx >= 0 && cx < content.width;
-            const double sy = (cy + 0.5) * frame.height / content.height - 0.5;
-            const double sx = (cx + 0.5) * frame.width / content.width - 0.5;
-            const int y0 = static_cast<int>(std::floor(sy)), x0 = static_cast<int>(std::floor(sx));
-            const float fy = static_cast<float>(sy - y0), fx = static_cast<float>(sx - x0);
-            for (int c = 0; c < 3; ++c) {
-                float grey = n.pad;
-                if (inside) {
-                    const float top = tap(frame, y0, x0, c) * (1 - fx) + tap(frame, y0, x0 + 1, c) * fx;
-                    const float bottom = tap(frame, y0 + 1, x0, c) * (1 - fx) + tap(frame, y0 + 1, x0 + 1, c) * fx;
-                    grey = top * (1 - fy) + bottom * fy;
-                }
-                const float value = out.dtype == DType::uint8 ? grey : (grey - n.mean[c]) / n.std[c];
-                store(out, c * out.stride_c + y * out.stride_h + x * out.stride_w, value);
-            }
-        }
+std::vector<RowTaps> row_taps(int count, int size) {
+    std::vector<RowTaps> taps(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) {
+        const double position = half_pixel_position(i, count, size);
+        const int top = static_cast<int>(position);
+        taps[static_cast<std::size_t>(i)] = {top, std::min(top + 1, size - 1),
+                                             static_cast<float>(position - top)};
     }
+    return taps;
+}
+
+Columns column_taps(int count, int size) {
+    Columns columns{std::vector<int>(static_cast<std::size_t>(count + kExcess)),
+                    std::vector<float>(static_cast<std::size_t>(count + kExcess))};
+    for (int i = 0; i < count; ++i) {
+        const double position = half_pixel_position(i, count, size);
+        const int left = static_cast<int>(position);
+        columns.left[static_cast<std::size_t>(i)] = 3 * left;
+        columns.right_weight[static_cast<std::size_t>(i)] = static_cast<float>(position - left);
+    }
+    return columns;
+}
+
+}  // namespace
+
+void preprocess(const Frame& frame, const Rect& content, const Normalization& normalization,
+                const Tensor& out, int threads) {
+    const std::vector<RowTaps> rows = row_taps(content.height, frame.height);
+    const Columns columns = column_taps(content.width, frame.width);
+    PreprocessJob job{frame,
+                      content,
+                      out,
+                      rows.data(),
+                      columns.left.data(),
+                      columns.right_weight.data(),
+                      std::any_of(columns.right_weight.begin(), columns.right_weight.end(),
+                                  [](float weight) { return weight != 0; }),
+                      {},
+                      {},
+                      {}};
+    for (int c = 0; c < 3; ++c) {
+        const bool normalise = out.dtype != DType::uint8;
+        const float scale = normalise ? 1 / normalization.std[c] : 1;
+        const float shift = normalise ? -normalization.mean[c] / normalization.std[c] : 0;
+        const int place = frame.format == PixelFormat::bgr ? 2 - c : c;
+        job.scale[place] = scale;
+        job.shift[place] = shift;
+        job.pad[c] = normalization.pad * scale + shift;
+    }
+
+    const auto process_rows = EDGESEG_PICK(preprocess_rows);
+    const int chunk = (out.h + threads - 1) / threads;
+    parallel_for(threads, threads, [&](int i) {
+        const int samples = 3 * frame.width;
+        const bool nv12 = frame.format == PixelFormat::nv12;
+        std::vector<std::uint8_t> rgb(static_cast<std::size_t>(nv12 ? 2 * samples : 0));
+        // A tap right of the last pixel has weight 0, but is read: four zeros behind it.
+        std::vector<float> line(static_cast<std::size_t>(samples + 4));
+        const int plane = out.w + kExcess;
+        std::vector<float> planes(static_cast<std::size_t>(4 * plane));
+        PreprocessScratch scratch{{{rgb.data(), -1}, {rgb.data() + (nv12 ? samples : 0), -1}},
+                                  line.data(),
+                                  {planes.data(), planes.data() + plane, planes.data() + 2 * plane},
+                                  planes.data() + 3 * plane};
+        process_rows(job, std::min(i * chunk, out.h), std::min((i + 1) * chunk, out.h), scratch);
+    });
 }
 
 }  // namespace edgeseg

@@ -1,31 +1,71 @@
-#include <cmath>
-#include <cstring>
+#include <algorithm>
+#include <vector>
 
+#include "dispatch.h"
 #include "edgeseg/kernels.h"
-#include "scalar_tmp.h"
+#include "parallel.h"
+
+namespace edgeseg {
+namespace {
+
+constexpr int kClassGroup = 4;
+constexpr int kChannelChunk = 128;
+constexpr int kMostBlockPixels = 32;
+
+struct ScoreMapJob {
+    const Tensor& features;
+    const Tensor& out;
+    const float* text;  // groups of kClassGroup classes, each C×kClassGroup; the last one padded
+    int classes;
+    std::ptrdiff_t step, out_step;  // between the pixels of a run
+};
+
+std::vector<float> group_text(const float* text, int classes, int channels) {
+    const int groups = (classes + kClassGroup - 1) / kClassGroup;
+    std::vector<float> grouped(static_cast<std::size_t>(groups) * kClassGroup *
+                               static_cast<std::size_t>(channels));
+    for (int k = 0; k < classes; ++k) {
+        float* group = grouped.data() + std::ptrdiff_t{k / kClassGroup} * kClassGroup * channels;
+        for (int c = 0; c < channels; ++c) {
+            group[c * kClassGroup + k % kClassGroup] = text[std::ptrdiff_t{k} * channels + c];
+        }
+    }
+    return grouped;
+}
+
+// Whether all pixels of an image lie `stride_w` apart, rows included.
+bool is_one_run(const Tensor& tensor) {
+    return tensor.h == 1 || tensor.stride_h == tensor.w * tensor.stride_w;
+}
+
+}  // namespace
+}  // namespace edgeseg
+
+#define EDGESEG_KERNELS "score_map.simd.h"
+#include "foreach_level.h"
 
 namespace edgeseg {
 
-void score_map_concat(const Tensor& f, const float* text, int classes, const Tensor& out, int) {
-    const std::size_t size = f.dtype == DType::float32 ? 4 : 2;
-    for (int n = 0; n < f.n; ++n)
-        for (int y = 0; y < f.h; ++y)
-            for (int x = 0; x < f.w; ++x) {
-                const std::ptrdiff_t from = n * f.stride_n + y * f.stride_h + x * f.stride_w;
-                const std::ptrdiff_t to = n * out.stride_n + y * out.stride_h + x * out.stride_w;
-                float square = 0;
-                for (int c = 0; c < f.c; ++c) {
-                    const float v = load(f, from + c * f.stride_c);
-                    square += v * v;
-                    std::memcpy(static_cast<char*>(out.data) + (to + c * out.stride_c) * static_cast<std::ptrdiff_t>(size),
-                                static_cast<const char*>(f.data) + (from + c * f.stride_c) * static_cast<std::ptrdiff_t>(size), size);
-                }
-                for (int k = 0; k < classes; ++k) {
-                    float dot = 0;
-                    for (int c = 0; c < f.c; ++c) dot += load(f, from + c * f.stride_c) * text[k * f.c + c];
-                    store(out, to + (f.c + k) * out.stride_c, square > 0 ? dot / std::sqrt(square) : 0);
-                }
-            }
+void score_map_concat(const Tensor& features, const float* text, int classes, const Tensor& out,
+                      int threads) {
+    const std::vector<float> grouped = group_text(text, classes, features.c);
+    const ScoreMapJob job{features, out, grouped.data(), classes, features.stride_w, out.stride_w};
+
+    const bool flat = is_one_run(features) && is_one_run(out);
+    const int runs = flat ? 1 : features.h;
+    const int run_pixels = flat ? features.h * features.w : features.w;
+    // Whole blocks at every level; small enough to share 512 pixels among threads.
+    constexpr int kChunkPixels = 2 * kMostBlockPixels;
+    const int chunks = (run_pixels + kChunkPixels - 1) / kChunkPixels;
+
+    const auto score_run = EDGESEG_PICK(score_map_run);
+    parallel_for(threads, features.n * runs * chunks, [&](int i) {
+        const int n = i / (runs * chunks), y = i / chunks % runs, x = i % chunks * kChunkPixels;
+        std::vector<float> scratch(static_cast<std::size_t>(features.c) * (kMostBlockPixels + 1));
+        score_run(job, n * features.stride_n + y * features.stride_h + x * features.stride_w,
+                  n * out.stride_n + y * out.stride_h + x * out.stride_w,
+                  std::min(kChunkPixels, run_pixels - x), scratch.data());
+    });
 }
 
 }  // namespace edgeseg

@@ -1,44 +1,128 @@
+// Inside one cell of the logit grid all classes are interpolated with the same four weights, so a
+// class that wins at all four corners wins everywhere in the cell, and a class that loses to
+// another one at all four corners wins nowhere. Cells of the first kind are filled; the others are
+// computed with the classes that are left.
 #include <algorithm>
-#include <cmath>
+#include <memory>
+#include <vector>
 
+#include "dispatch.h"
 #include "edgeseg/kernels.h"
-#include "scalar_tmp.h"
+#include "parallel.h"
 
 namespace edgeseg {
+namespace {
 
-static double position(int i, int count, double start, double extent, bool align, int size) {
-    const double p = align ? start + (count > 1 ? i * extent / (count - 1) : 0.0) : start + (i + 0.5) * extent / count - 0.5;
-    return std::min(std::max(p, 0.0), size - 1.0);
-}
+constexpr int kMostLanes = 16;
+constexpr int kMostClasses = 256;  // room for 254, in whole vectors
 
-void upsample_argmax(const Tensor& t, const RectF& s, bool align, const Labels& labels, float* confidence, int) {
-    for (int n = 0; n < t.n; ++n)
-        for (int Y = 0; Y < labels.height; ++Y) {
-            const double y = position(Y, labels.height, s.y, s.height, align, t.h);
-            const int y0 = static_cast<int>(y), y1 = std::min(y0 + 1, t.h - 1);
-            const float fy = static_cast<float>(y - y0);
-            for (int X = 0; X < labels.width; ++X) {
-                const double x = position(X, labels.width, s.x, s.width, align, t.w);
-                const int x0 = static_cast<int>(x), x1 = std::min(x0 + 1, t.w - 1);
-                const float fx = static_cast<float>(x - x0);
-                float best = 0, values[256];
-                int label = 0;
-                for (int k = 0; k < t.c; ++k) {
-                    const std::ptrdiff_t base = n * t.stride_n + k * t.stride_c;
-                    const auto at = [&](int yy, int xx) { return load(t, base + yy * t.stride_h + xx * t.stride_w); };
-                    const float l = at(y0, x0) + (at(y1, x0) - at(y0, x0)) * fy;
-                    const float r = at(y0, x1) + (at(y1, x1) - at(y0, x1)) * fy;
-                    values[k] = l + (r - l) * fx;
-                    if (k == 0 || values[k] > best) best = values[k], label = k;
-                }
-                labels.data[n * labels.image_stride + Y * labels.row_stride + X] = static_cast<std::uint8_t>(label);
-                if (confidence) {
-                    float sum = 0;
-                    for (int k = 0; k < t.c; ++k) sum += std::exp(values[k] - best);
-                    confidence[(std::ptrdiff_t{n} * labels.height + Y) * labels.width + X] = 1 / sum;
-                }
+// Output samples begin..end-1 lie between logit samples `index` and `index + 1`.
+struct Cell {
+    int index, begin, end;
+};
+
+// One dimension of the output.
+struct Axis {
+    const Cell* cells;  // ascending, none empty
+    int cell_count;
+    const float* weights;  // of every output sample: the share of logit sample index + 1
+};
+
+// One row of the logit grid as float32, class after class. The last column is repeated once, so
+// that every column has a right neighbour.
+struct LogitRow {
+    int y;
+    float* values;          // classes × pitch
+    std::uint8_t* winners;  // of every column, the lowest id on a tie
+};
+
+struct UpsampleJob {
+    const Tensor& logits;
+    Axis rows, columns;
+    const Labels& labels;
+    float* confidence;
+    int pitch;  // of LogitRow::values, in floats: whole vectors
+};
+
+// Values of some classes at the corners of a cell.
+struct Corners {
+    alignas(64) float top_left[kMostClasses];
+    alignas(64) float top_right[kMostClasses];
+    alignas(64) float bottom_left[kMostClasses];
+    alignas(64) float bottom_right[kMostClasses];
+};
+
+struct UpsampleScratch {
+    LogitRow top, bottom;
+    std::uint8_t* filled_row;  // the band's row with all cells of one class filled
+    Corners all{}, candidates{};
+    int ids[kMostClasses];                  // of the candidates, ascending
+    alignas(64) float left[kMostClasses];   // a row's values at the left edge of a cell
+    alignas(64) float slope[kMostClasses];  // and their increase to the right edge
+};
+
+}  // namespace
+}  // namespace edgeseg
+
+#define EDGESEG_KERNELS "upsample_argmax.simd.h"
+#include "foreach_level.h"
+
+namespace edgeseg {
+namespace {
+
+struct AxisTables {
+    std::vector<Cell> cells;
+    std::vector<float> weights;
+
+    AxisTables(int count, double start, double extent, bool align_corners, int size)
+        : weights(static_cast<std::size_t>(count + kMostLanes)) {
+        for (int i = 0; i < count; ++i) {
+            double position = start;
+            if (!align_corners) {
+                position += (i + 0.5) * extent / count - 0.5;
+            } else if (count > 1) {
+                position += i * extent / (count - 1);
             }
+            position = std::clamp(position, 0.0, size - 1.0);
+            const int index = std::clamp(static_cast<int>(position), 0, std::max(size - 2, 0));
+            weights[static_cast<std::size_t>(i)] = static_cast<float>(position - index);
+            if (cells.empty() || cells.back().index != index) {
+                cells.push_back({index, i, i});
+            }
+            cells.back().end = i + 1;
         }
+    }
+
+    Axis view() const { return {cells.data(), static_cast<int>(cells.size()), weights.data()}; }
+};
+
+}  // namespace
+
+void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corners,
+                     const Labels& labels, float* confidence, int threads) {
+    const AxisTables rows(labels.height, source.y, source.height, align_corners, logits.h);
+    const AxisTables columns(labels.width, source.x, source.width, align_corners, logits.w);
+    const int pitch = (logits.w + 1 + kMostLanes - 1) / kMostLanes * kMostLanes;
+    const UpsampleJob job{logits, rows.view(), columns.view(), labels, confidence, pitch};
+
+    // Several chunks a thread: cells differ in cost, and boundaries between classes cluster.
+    const int bands = static_cast<int>(rows.cells.size());
+    const int chunks = threads == 1 ? 1 : std::min(bands, 4 * threads);
+    const auto fill_bands = EDGESEG_PICK(upsample_bands);
+    parallel_for(threads, labels.n * chunks, [&](int i) {
+        const auto row_values =
+            static_cast<std::size_t>(pitch) * static_cast<std::size_t>(logits.c);
+        std::vector<float> values(2 * row_values);
+        std::vector<std::uint8_t> bytes(static_cast<std::size_t>(2 * pitch + labels.width));
+        const auto scratch = std::make_unique<UpsampleScratch>();
+        scratch->top = {-1, values.data(), bytes.data()};
+        scratch->bottom = {-1, values.data() + row_values, bytes.data() + pitch};
+        scratch->filled_row = bytes.data() + 2 * pitch;
+        const int n = i / chunks, chunk = i % chunks;
+        const auto first = std::int64_t{bands} * chunk / chunks;
+        const auto last = std::int64_t{bands} * (chunk + 1) / chunks;
+        fill_bands(job, n, static_cast<int>(first), static_cast<int>(last), *scratch);
+    });
 }
 
 }  // namespace edgeseg

@@ -54,7 +54,7 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 //   confidence  null, or N×H×W float32 contiguous: softmax probability of the label at that pixel
 //
 // Equals the same computation in double precision with the lowest id on a tie. Where the two best
-// classes differ by less than 4 float32 ulps of the largest |logit| at the four corners, either id
+// classes differ by less than 16 float32 ulps of the largest |logit| at the four corners, either id
 // may be given; on logits equal at all four corners the lowest id is given, always.
 // Non-finite logits give some id in 0..K-1.
 struct Labels {
