@@ -27,7 +27,7 @@ from timing import Times, interleaved, ratio_interval
 
 import edgeseg
 from edgeseg import _core
-from edgeseg.engine_file import open_engine
+from edgeseg.engine_file import TargetKind, open_engine
 from edgeseg.runtime import packaged_engine
 from edgeseg.synthetic import street
 
@@ -50,13 +50,20 @@ def compare(what: str, peer: str, ours: Times, theirs: Times, *, ours_first: boo
     return Row(what, peer, ours.p50, theirs.p50, *ratio_interval(slow, fast))
 
 
-def bare_engine(path: Path, threads: int) -> ov.CompiledModel:
-    """Compile the engine's ONNX part as its user would, without edgeseg's Runtime."""
+def bare_engine(path: Path, kind: TargetKind, threads: int) -> ov.CompiledModel:
+    """Compile one target of the engine as its user would, without edgeseg's Runtime."""
     with open_engine(path) as engine:
-        target = engine.manifest.target("onnx")
+        target = engine.manifest.target(kind)
         assert target is not None
-        model = ov.Core().read_model(io.BytesIO(bytes(engine.part(target.parts[0]))))
-    return ov.Core().compile_model(model, "CPU", latency(threads))
+        parts = [bytes(engine.part(name)) for name in target.parts]
+        size = engine.manifest.input
+    core = ov.Core()
+    if kind == "onnx":
+        model = core.read_model(io.BytesIO(parts[0]))
+    else:
+        model = core.read_model(parts[0], ov.Tensor(np.frombuffer(parts[1], np.uint8)))
+    model.reshape([1, 3, size.height, size.width])
+    return core.compile_model(model, "CPU", latency(threads))
 
 
 def latency(threads: int) -> dict[str, object]:
@@ -101,7 +108,7 @@ def main() -> None:
     print(runtime)
 
     # The bare engine gives the logits; both upsampling paths must label them as predict did.
-    engine = bare_engine(args.engine, args.threads)
+    engine = bare_engine(args.engine, runtime.target, args.threads)
     request = engine.create_infer_request()
     settings = runtime.manifest.input
     _core.preprocess(

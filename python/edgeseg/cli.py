@@ -242,13 +242,11 @@ def _print_report(report: Report, as_json: bool) -> None:
         _print_json(asdict(report))
         return
     console.print(escape(report.runtime), soft_wrap=True)
-    stages = Table(
-        "stage",
-        "p50 ms",
-        "p99 ms",
-        title=f"{report.frames} frames, {report.frames_per_second:.1f} a second with all reading and writing",
-        title_justify="left",
+    console.print(
+        f"{report.frames} frames, {report.frames_per_second:.1f} a second "
+        "with reading, drawing and writing"
     )
+    stages = Table("stage", "p50 ms", "p99 ms")
     for stage, times in report.stages.items():
         stages.add_row(stage, f"{times.p50:.2f}", f"{times.p99:.2f}")
     areas = Table("class", "area")
