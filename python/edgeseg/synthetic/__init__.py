@@ -18,5 +18,4 @@ from edgeseg.synthetic.plan import sample_scene
 from edgeseg.synthetic.render import Rendering, clip, render, street
 from edgeseg.synthetic.scene import Scene
 
-
 __all__ = ["Rendering", "Scene", "clip", "render", "sample_scene", "street"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from contextlib import suppress
 
 from edgeseg.errors import InputError
 
@@ -30,8 +31,9 @@ def check_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def check_time(time: float) -> float:
-    """A finite time in seconds, or InputError."""
-    if isinstance(time, (int, float)) and math.isfinite(time):
-        return float(time)
-    raise InputError(f"time is {time!r}; expected a finite number of seconds")
+def check_finite(name: str, value: float) -> float:
+    """A finite number, or InputError."""
+    with suppress(TypeError):  # not a number at all
+        if math.isfinite(value):
+            return float(value)
+    raise InputError(f"{name} is {value!r}; expected a finite number")

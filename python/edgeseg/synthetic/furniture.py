@@ -6,15 +6,14 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour, Image
 from edgeseg.synthetic.geometry import Points
 from edgeseg.synthetic.light import tint
 from edgeseg.synthetic.people import figure_shadow
-from edgeseg.synthetic.stage import LABEL, Stage, box_shadow
-from edgeseg.synthetic.textures import masonry, noise_patch, plain
+from edgeseg.synthetic.stage import LABEL, Box, Stage, box_shadow
+from edgeseg.synthetic.textures import noise_patch, wall
 
 RED: Colour = (40.0, 36.0, 190.0)
 BLUE: Colour = (165.0, 85.0, 30.0)
@@ -51,9 +50,9 @@ class Pole:
     colour: Colour
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, self.arm + 0.2, self.height + 0.5)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -65,26 +64,25 @@ class Pole:
 
     def draw(self, stage: Stage, s: float) -> None:
         """See `Thing.draw`."""
-        toward = -math.copysign(self.arm, self.d)
-        top = self.height
-        foot, waist, head, tip, lamp = stage.view(
-            [[s, self.d, 0.0], [s, self.d, min(1.2, top)], [s, self.d, top],
-             [s, self.d + 0.75 * toward, top + 0.35], [s, self.d + toward, top + 0.38]]
-        )  # fmt: skip
+        toward, top, slim = -math.copysign(self.arm, self.d), self.height, 0.6 * self.radius
         light = _facing(stage, s)
         colour = tint(self.colour, light)
-        slim = 0.6 * self.radius
-        canvas = stage.canvas
-        canvas.capsule(foot, head, (self.radius, slim), colour, LABEL["pole"])
+        # From the foot up: start and end (d, height), radii, colour.
+        parts = [((self.d, 0.0), (self.d, top), (self.radius, slim), colour)]
         if self.arm:
-            canvas.capsule(
-                foot, waist, (1.5 * self.radius, 1.4 * self.radius), colour, LABEL["pole"]
-            )
-            canvas.capsule(head, tip, (slim, 0.7 * slim), colour, LABEL["pole"])
-            canvas.capsule(tip, lamp, (0.09, 0.11), tint((150, 152, 152), light), LABEL["pole"])
-        elif top < 1.5:
-            band = stage.view([[s, self.d, 0.8 * top]])[0]
-            canvas.capsule(band, band, (1.1 * slim, 1.1 * slim), BOARD_WHITE, LABEL["pole"])
+            bend, tip = (self.d + 0.75 * toward, top + 0.35), (self.d + toward, top + 0.38)
+            parts += [
+                ((self.d, 0.0), (self.d, 1.2), (1.5 * self.radius, 1.4 * self.radius), colour),
+                ((self.d, top), bend, (slim, 0.7 * slim), colour),
+                (bend, tip, (0.09, 0.11), tint((150, 152, 152), light)),
+            ]
+        elif top < 1.5:  # a bollard's reflecting band
+            band = ((self.d, 0.75 * top), (self.d, 0.85 * top), (slim, slim))
+            parts.append((*band, tint(BOARD_WHITE, light)))
+        ends = stage.view([[s, *end] for part in parts for end in part[:2]]).reshape(-1, 2, 3)
+        radii = np.array([part[2] for part in parts])
+        colours = [part[3] for part in parts]
+        stage.canvas.capsules(ends, radii, colours, LABEL["pole"], rounded=False)
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,9 @@ class Sign:
     variant: int
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, 1.3 * self.size, self.height + self.size)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -123,49 +121,63 @@ class Sign:
     def draw(self, stage: Stage, s: float) -> None:
         """See `Thing.draw`."""
         light = _facing(stage, s)
-        top = self.height + 0.9 * self.size
-        foot, head = stage.view([[s, self.d, 0.0], [s, self.d, top]])
-        stage.canvas.capsule(foot, head, (0.05, 0.045), tint((125, 127, 128), light), LABEL["pole"])
-
-        def board(outline: Points, colour: Colour) -> None:
-            """Outline in units of `size`, x to the right, y up, around the board's middle."""
-            corners = np.column_stack(
-                [
-                    np.full(len(outline), s - 0.08),
-                    self.d + self.size * outline[:, 0],
-                    self.height + self.size * outline[:, 1],
-                ]
+        _draw_post(stage, s, self.d, self.height + 0.9 * self.size, 0.05, (125, 127, 128))
+        faces = [
+            (
+                np.column_stack(
+                    [
+                        np.full(len(outline), s - 0.08),
+                        self.d + self.size * outline[:, 0],
+                        self.height + self.size * outline[:, 1],
+                    ]
+                ),
+                tint(colour, light),
             )
-            stage.canvas.face(stage.view(corners), tint(colour, light), LABEL["sign"])
+            for outline, colour in _board(self.kind, self.variant)
+        ]
+        stage.polygons(faces, LABEL["sign"])
 
-        match self.kind:
-            case "ban":
-                board(_DISC, RED)
-                board(0.74 * _DISC, BOARD_WHITE)
-                if self.variant % 3 == 0:
-                    board(_bar(1.2, 0.3), RED)
-                else:
-                    for x in (-0.22, 0.22):
-                        board(_bar(0.24, 0.62) + np.array([x, 0.0]), BLACK)
-                        board(_bar(0.1, 0.34) + np.array([x, 0.0]), BOARD_WHITE)
-            case "warning":
-                board(_TRIANGLE, RED)
-                board(0.66 * _TRIANGLE + np.array([0.0, -0.03]), BOARD_WHITE)
-                board(_bar(0.16, 0.5) + np.array([0.0, -0.1]), BLACK)
-            case "order":
-                board(_DISC, BOARD_WHITE)
-                board(0.92 * _DISC, BLUE)
-                board(_bar(0.2, 1.0), BOARD_WHITE)
-                board(0.4 * _TRIANGLE + np.array([0.0, 0.5]), BOARD_WHITE)
-            case "panel":
-                colour = (BLUE, (70, 105, 20), (40, 160, 200))[self.variant % 3]
-                board(_bar(2.6, 1.7), BOARD_WHITE)
-                board(_bar(2.45, 1.55), colour)
-                for i in range(3):
-                    length = 1.1 + 0.35 * ((self.variant + i) % 3)
-                    board(_bar(length, 0.2) + np.array([-0.1, 0.45 - 0.45 * i]), BOARD_WHITE)
-            case _:
-                board(_DISC if self.variant % 2 else _TRIANGLE, BOARD_GREY)
+
+def _draw_post(
+    stage: Stage, s: float, d: float, height: float, radius: float, colour: Colour
+) -> None:
+    ends = stage.view([[s, d, 0.0], [s, d, height]]).reshape(1, 2, 3)
+    radii = np.array([[radius, 0.9 * radius]])
+    lit = tint(colour, _facing(stage, s))
+    stage.canvas.capsules(ends, radii, [lit], LABEL["pole"], rounded=False)
+
+
+@lru_cache(maxsize=64)
+def _board(kind: str, variant: int) -> list[tuple[Points, Colour]]:
+    """Shapes of a sign from back to front, in units of its half width, y up."""
+    match kind:
+        case "ban" if variant % 3 == 0:
+            return [(_DISC, RED), (0.74 * _DISC, BOARD_WHITE), (_bar(1.2, 0.3), RED)]
+        case "ban":
+            digits = [
+                (_bar(*size) + np.array([x, 0.0]), colour)
+                for x in (-0.22, 0.22)
+                for size, colour in (((0.24, 0.62), BLACK), ((0.1, 0.34), BOARD_WHITE))
+            ]
+            return [(_DISC, RED), (0.74 * _DISC, BOARD_WHITE), *digits]
+        case "warning":
+            inner = 0.66 * _TRIANGLE + np.array([0.0, -0.03])
+            mark = _bar(0.16, 0.5) + np.array([0.0, -0.1])
+            return [(_TRIANGLE, RED), (inner, BOARD_WHITE), (mark, BLACK)]
+        case "order":
+            tip = 0.4 * _TRIANGLE + np.array([0.0, 0.5])
+            shapes = [(_DISC, BOARD_WHITE), (0.92 * _DISC, BLUE)]
+            return [*shapes, (_bar(0.2, 1.0), BOARD_WHITE), (tip, BOARD_WHITE)]
+        case "panel":
+            ground: Colour = (BLUE, (70, 105, 20), (40, 160, 200))[variant % 3]
+            lines = [
+                (_bar(1.1 + 0.35 * ((variant + i) % 3), 0.2) + np.array([-0.1, 0.45 - 0.45 * i]),
+                 BOARD_WHITE)
+                for i in range(3)
+            ]  # fmt: skip
+            return [(_bar(2.6, 1.7), BOARD_WHITE), (_bar(2.45, 1.55), ground), *lines]
+        case _:
+            return [(_DISC if variant % 2 else _TRIANGLE, BOARD_GREY)]
 
 
 def _bar(width: float, height: float) -> Points:
@@ -187,9 +199,9 @@ class TrafficLight:
     lit: str
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, 0.4, self.height + 1.3)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -201,27 +213,28 @@ class TrafficLight:
 
     def draw(self, stage: Stage, s: float) -> None:
         """See `Thing.draw`."""
-        light, canvas = _facing(stage, s), stage.canvas
-        foot, head = stage.view([[s, self.d, 0.0], [s, self.d, self.height + 0.2]])
-        canvas.capsule(foot, head, (0.07, 0.06), tint((52, 52, 52), light), LABEL["pole"])
-
-        def box(half_width: float, low: float, high: float, colour: Colour, out: float) -> None:
-            left, right = self.d - half_width, self.d + half_width
-            corners = [[s - out, left, low], [s - out, right, low], [s - out, right, high],
-                       [s - out, left, high]]  # fmt: skip
-            canvas.face(stage.view(corners), tint(colour, light), LABEL["sign"])
-
+        light = _facing(stage, s)
+        _draw_post(stage, s, self.d, self.height + 0.2, 0.07, (52, 52, 52))
         low, high = self.height, self.height + 1.15
-        box(0.32, low - 0.1, high + 0.1, BOARD_WHITE, 0.05)
-        box(0.29, low - 0.07, high + 0.07, BLACK, 0.08)
-        box(0.17, low, high, (16.0, 16.0, 16.0), 0.2)
+
+        def box(half: float, margin: float, colour: Colour, out: float) -> tuple[Points, Colour]:
+            left, right = self.d - half, self.d + half
+            bottom, top = low - margin, high + margin
+            corners = [[s - out, left, bottom], [s - out, right, bottom], [s - out, right, top],
+                       [s - out, left, top]]  # fmt: skip
+            return np.array(corners), tint(colour, light)
+
+        faces = [
+            box(0.32, 0.1, BOARD_WHITE, 0.05),
+            box(0.29, 0.07, BLACK, 0.08),
+            box(0.17, 0.0, (16.0, 16.0, 16.0), 0.2),
+        ]
         lamps = {"green": GREEN, "amber": AMBER, "red": (60.0, 50.0, 245.0)}
         for i, (name, colour) in enumerate(lamps.items()):
-            centre = np.array([self.d, low + 0.2 + 0.375 * i])
-            ring = centre + 0.12 * _DISC
-            corners = np.column_stack([np.full(len(ring), s - 0.22), ring])
-            shown = colour if name == self.lit else (38.0, 38.0, 38.0)
-            canvas.face(stage.view(corners), shown, LABEL["sign"])
+            ring = np.array([self.d, low + 0.2 + 0.375 * i]) + 0.12 * _DISC
+            shown: Colour = colour if name == self.lit else (38.0, 38.0, 38.0)
+            faces.append((np.column_stack([np.full(len(ring), s - 0.22), ring]), shown))
+        stage.polygons(faces, LABEL["sign"])
 
 
 @dataclass(frozen=True)
@@ -235,9 +248,9 @@ class HangingSign:
     colour: Colour
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, self.size + 0.2, self.height + self.size)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -252,16 +265,20 @@ class HangingSign:
         light = _facing(stage, s)
         inward = -math.copysign(1.0, self.d)
 
-        def quad(inset: float, colour: Colour) -> None:
+        def quad(inset: float, colour: Colour) -> tuple[Points, Colour]:
             a = self.d + inward * (0.15 + inset)
             b = self.d + inward * (0.15 + self.size - inset)
             low, high = self.height + inset, self.height + self.size - inset
-            corners = [[s, a, low], [s, b, low], [s, b, high], [s, a, high]]
-            stage.canvas.face(stage.view(corners), tint(colour, light), LABEL["sign"])
+            corners = np.array([[s, a, low], [s, b, low], [s, b, high], [s, a, high]])
+            return corners, tint(colour, light)
 
-        quad(0.0, self.colour)
-        quad(0.07, BOARD_WHITE if sum(self.colour) < 300 else BLACK)
-        quad(0.2 * self.size + 0.06, self.colour)
+        inner = BOARD_WHITE if sum(self.colour) < 300 else BLACK
+        faces = [
+            quad(0.0, self.colour),
+            quad(0.07, inner),
+            quad(0.2 * self.size + 0.06, self.colour),
+        ]
+        stage.polygons(faces, LABEL["sign"])
 
 
 @dataclass(frozen=True)
@@ -287,9 +304,9 @@ class Fence:
     seed: int
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return self.length
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box(0.0, self.length, self.d - 0.4, self.d + 0.4, self.height)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -298,9 +315,7 @@ class Fence:
     def shadow(self, stage: Stage, s: float) -> tuple[Points, float]:
         """See `Thing.shadow`."""
         density = 0.35 if self.kind in ("railings", "barrier") else 1.0
-        return box_shadow(
-            stage, (s, s + self.length), (self.d, self.d + 0.2), self.height
-        ), density
+        return box_shadow(stage, (s, s + self.length), (self.d, self.d + 0.2), self.height), density
 
     def draw(self, stage: Stage, s: float) -> None:
         """See `Thing.draw`."""
@@ -314,16 +329,13 @@ class Fence:
         )  # fmt: skip
         # As annotators do: a row of bars is a fence, gaps included.
         solid = np.full(texture.shape[:2], 255, np.uint8)
-        lit = cv2.multiply(texture, (*light, 1.0))
-        stage.canvas.panel(corners, lit, LABEL["fence"], solid=solid)
+        stage.canvas.panel(corners, texture, LABEL["fence"], light, solid=solid)
         if self.kind == "wall":
             back = self.d + side * 0.3
-            flank = stage.view(
-                [[s, self.d, 0.0], [s, self.d, self.height], [s, back, self.height], [s, back, 0.0]]
-            )
-            if flank[0][2] > 0.5:
-                facing = tint(self.colour, _facing(stage, s))
-                stage.canvas.face(flank, facing, LABEL["fence"])
+            flank = [[s, self.d, 0.0], [s, self.d, self.height], [s, back, self.height],
+                     [s, back, 0.0]]  # fmt: skip
+            facing = tint(self.colour, _facing(stage, s))
+            stage.polygons([(np.array(flank), facing)], LABEL["fence"])
 
 
 @lru_cache(maxsize=128)
@@ -336,21 +348,17 @@ def _fence_texture(kind: str, colour: Colour, length: float, height: float, seed
     x = np.arange(columns) / density
     match kind:
         case "wall":
-            texture[..., :3] = masonry(
-                colour, rows, columns, density=density, course=0.08, length=0.23,
-                joint=(140, 148, 152), variety=0.14, seed=seed,
-            )  # fmt: skip
+            texture[..., :3] = wall("brick", colour, rows, columns, density, seed)
             texture[: max(1, round(0.09 * density)), :, :3] = (142, 150, 154)
         case "boards":
-            texture[..., :3] = plain(colour, rows, columns)
             plank = (x / 0.15).astype(int)
-            tone = 1.0 + 0.14 * noise_patch(0.2, 1, int(plank[-1]) + 1, seed)[0][plank]
+            tone = 1.0 + 0.14 * noise_patch(0.3, 1, int(plank[-1]) + 1, seed)[0][plank]
             tone = tone * np.where(np.mod(x, 0.15) < 0.02, 0.55, 1.0)
-            grain = 1.0 + 0.05 * noise_patch(0.8, rows, columns, seed)
-            texture[..., :3] = np.clip(texture[..., :3] * (tone * grain)[..., None], 0, 255)
+            grain = 1.0 + 0.05 * noise_patch(0.5, rows, columns, seed)
+            texture[..., :3] = np.clip(np.array(colour) * (tone * grain)[..., None], 0, 255)
         case _:
             spacing, bar = (0.14, 0.03) if kind == "railings" else (0.11, 0.03)
-            texture[..., :3] = plain(colour, rows, columns)
+            texture[..., :3] = np.array(colour)
             bars = np.mod(x, spacing) < bar
             bars |= np.mod(x, 2.4) < 0.07
             alpha = np.where(bars, 255, 0)[None, :].repeat(rows, axis=0)

@@ -58,7 +58,7 @@ class Road:
         return math.atan(self.bend * self._rate * math.cos(self._rate * s + self.phase))
 
     def world(self, s: Points, d: Points, y: Points) -> Points:
-        """Street coordinates to world points (N×3)."""
+        """Street coordinates (any shape) to world points (…×3)."""
         angle = self._rate * s + self.phase
         heading = np.arctan(self.bend * self._rate * np.cos(angle))
         x = self.bend * np.sin(angle) + d * np.cos(heading)
@@ -122,12 +122,12 @@ class Camera:
         return np.array([[self.focal, 0.0, x], [0.0, self.focal, y], [0.0, 0.0, 1.0]])
 
     def view(self, world: Points) -> Points:
-        """World points to camera coordinates (N×3)."""
-        return (world - np.asarray(self.position)) @ self.rotation.T
+        """World points (…×3) to camera coordinates."""
+        return np.asarray((world - np.asarray(self.position)) @ self.rotation.T)
 
     def pixels(self, view: Points) -> Points:
         """Camera coordinates with positive depth to pixels (N×2)."""
-        return view[:, :2] * (self.focal / view[:, 2:3]) + np.asarray(self.centre)
+        return np.asarray(view[:, :2] * (self.focal / view[:, 2:3]) + np.asarray(self.centre))
 
 
 def clip_near(polygon: Points, near: float = NEAR) -> Points:

@@ -27,6 +27,12 @@ FARTHEST = 1500.0
 FILLET = 4.0
 """Radius in metres of the kerb's curve at a street corner."""
 
+JUST_BEHIND = 20.0
+"""Metres behind the camera at which a side street or a crossing may still show."""
+
+DETAIL_SIGHT = 90.0
+"""Metres ahead of the camera beyond which side streets and crossings are not drawn."""
+
 KERB_TOP = 0.14
 """Width of the kerb stones in metres."""
 
@@ -107,18 +113,20 @@ def draw_ground(
     rays = _trace(stage, top)
     s, d = road.street(*rays.at(0.0))
     raised_s, raised_d = road.street(*rays.at(road.kerb_height))
-    near_junctions = [
-        junction
-        for junction in (_nearest(j, camera.position[2]) for j in ground.junctions)
-        if -20.0 < junction.s - camera.position[2] < 90.0
+    here = camera.position[2]
+    junctions = [
+        Junction(s0, junction.half_width, junction.side)
+        for junction in ground.junctions
+        if (s0 := _next_copy(junction.s, here)) < here + DETAIL_SIGHT
     ]
-    off_road = _distance_to_road(s, d, road.half_width, near_junctions)
-    on_pavement = _distance_to_road(raised_s, raised_d, road.half_width, near_junctions)
+    zebras = [s0 for s0 in (_next_copy(z, here) for z in ground.zebras) if s0 < here + DETAIL_SIGHT]
+    off_road = _distance_to_road(s, d, road.half_width, junctions)
+    on_pavement = _distance_to_road(raised_s, raised_d, road.half_width, junctions)
     is_road = off_road <= 0.0
     is_kerb_face = ~is_road & (on_pavement < 0.0)
 
     stains = sample_noise(1.6, s + ground.offset, d, 0.11)
-    fine = sample_noise(0.6, s, d + ground.offset, 0.02)
+    fine = sample_noise(0.5, s, d + ground.offset, 0.02)
     fine *= np.clip(0.05 / rays.along, 0.0, 1.0)
     stains *= np.clip(2.0 / rays.along, 0.0, 1.0)
 
@@ -131,8 +139,9 @@ def draw_ground(
     for channel in range(3):
         colour[..., channel] = ground.asphalt[channel] * tone
 
-    white, yellow = _paint(ground, road.half_width, s, d, off_road, rays.across, rays.along)
-    worn = np.clip(1.0 - ground.wear * (0.5 + 0.5 * stains + 0.25 * fine), 0.0, 1.0)
+    white, yellow = _paint(ground, road.half_width, zebras, junctions, s, d, off_road, rays)
+    wear = np.float32(ground.wear)
+    worn = np.clip(1.0 - wear * (0.5 + 0.5 * stains + 0.25 * fine), 0.0, 1.0)
     _blend(colour, WHITE, white * worn)
     _blend(colour, YELLOW, yellow * worn)
 
@@ -151,7 +160,7 @@ def draw_ground(
     colour *= (1.0 - shade[..., None] * dark) * (1.0 - 0.72 * contact)[..., None]
     canvas.frame[top:] = np.clip(colour, 0.0, 255.0)
     canvas.labels[top:] = labels
-    canvas.depth[top:] = rays.depth
+    canvas.air[top:] = 1.0 - np.exp(-np.float32(canvas.extinction) * rays.depth)
 
 
 @dataclass(frozen=True)
@@ -206,10 +215,10 @@ def _trace(stage: Stage, top: int) -> _Rays:
     )
 
 
-def _nearest(junction: Junction, s: float) -> Junction:
-    """The junction's copy, among all periods, that a camera at `s` sees."""
-    lap = np.floor((s - 20.0 - junction.s) / PERIOD) + 1.0
-    return Junction(junction.s + PERIOD * float(lap), junction.half_width, junction.side)
+def _next_copy(s: float, here: float) -> float:
+    """The copy of a place, among all periods, that comes next for a camera at `here`."""
+    start = here - JUST_BEHIND
+    return start + (s - start) % PERIOD
 
 
 def _distance_to_road(
@@ -229,9 +238,11 @@ def _distance_to_road(
 
 def _stripe(x: Field, half_width: float, footprint: Field) -> Field:
     """Share of a pixel at `x` that a stripe around 0 covers."""
-    low = np.maximum(x - 0.5 * footprint, np.float32(-half_width))
-    high = np.minimum(x + 0.5 * footprint, np.float32(half_width))
-    return np.maximum(high - low, 0.0) / footprint
+    half = np.float32(0.5) * footprint
+    low = np.maximum(x - half, np.float32(-half_width))
+    high = np.minimum(x + half, np.float32(half_width))
+    coverage: Field = np.maximum(high - low, np.float32(0.0)) / footprint
+    return coverage
 
 
 def _pulses(x: Field, period: float, width: float, footprint: Field) -> Field:
@@ -239,24 +250,27 @@ def _pulses(x: Field, period: float, width: float, footprint: Field) -> Field:
 
     def integral(position: Field) -> Field:
         whole = np.floor(position * np.float32(1.0 / period))
-        return whole * np.float32(width) + np.minimum(
-            position - whole * np.float32(period), np.float32(width)
-        )
+        rest = np.minimum(position - whole * np.float32(period), np.float32(width))
+        covered: Field = whole * np.float32(width) + rest
+        return covered
 
-    half = 0.5 * footprint
-    return (integral(x + half) - integral(x - half)) / footprint
+    half = np.float32(0.5) * footprint
+    coverage: Field = (integral(x + half) - integral(x - half)) / footprint
+    return coverage
 
 
 def _paint(
     ground: Ground,
     half_width: float,
+    zebras: Sequence[float],
+    junctions: Sequence[Junction],
     s: Field,
     d: Field,
     off_road: Field,
-    across: Field,
-    along: Field,
+    rays: _Rays,
 ) -> tuple[Field, Field]:
     """Coverage by white and by yellow paint."""
+    across, along = rays.across, rays.along
     line = 0.06  # half the width of a line, metres
     match ground.centre_line:
         case "dashed":
@@ -264,28 +278,27 @@ def _paint(
         case "solid":
             white = _stripe(d, line, across)
         case "double":
-            white = _stripe(d - 0.14, line, across) + _stripe(d + 0.14, line, across)
+            white = _stripe(np.abs(d) - np.float32(0.14), line, across)
         case _:
             white = np.zeros_like(d)
     yellow = np.zeros_like(d)
     if ground.kerb_line != "none":
-        yellow = _stripe(off_road + 0.28, 0.045, across)
+        yellow = _stripe(off_road + np.float32(0.28), 0.045, across)
         if ground.kerb_line == "double yellow":
-            yellow = yellow + _stripe(off_road + 0.48, 0.045, across)
-    on_carriageway = np.abs(d) < half_width
-    for zebra in ground.zebras:
-        offset = np.mod(s - np.float32(zebra) + PERIOD / 2, PERIOD) - np.float32(PERIOD / 2)
+            yellow += _stripe(off_road + np.float32(0.48), 0.045, across)
+    for zebra in zebras:
+        offset = s - np.float32(zebra)
         # Clear tarmac between the give-way lines, then the bars.
-        clear = _stripe(offset, 2.6, along)
-        bars = _stripe(offset, 1.5, along) * _pulses(d + half_width, 1.1, 0.55, across)
-        give_way = _stripe(np.abs(offset) - 2.4, 0.1, along) * _pulses(d, 0.8, 0.5, across)
-        white = white * (1.0 - clear) + (bars + give_way) * on_carriageway
-        yellow = yellow * (1.0 - clear)
-    for junction in ground.junctions:
-        offset = np.mod(s - np.float32(junction.s) + PERIOD / 2, PERIOD) - np.float32(PERIOD / 2)
-        edge = _stripe(d * junction.side - half_width - 0.3, 0.1, across)
-        mouth = np.abs(offset) < junction.half_width
-        white = white + edge * _pulses(s, 0.9, 0.6, along) * mouth
+        clear = 1.0 - _stripe(offset, 2.6, along)
+        white *= clear
+        yellow *= clear
+        bars = _stripe(offset, 1.5, along) * _pulses(d + np.float32(half_width), 1.1, 0.55, across)
+        edges = _stripe(np.abs(offset) - np.float32(2.4), 0.1, along)
+        white += (bars + edges * _pulses(d, 0.8, 0.5, across)) * (np.abs(d) < half_width)
+    for junction in junctions:
+        give_way = _stripe(d * junction.side - np.float32(half_width + 0.3), 0.1, across)
+        mouth = np.abs(s - np.float32(junction.s)) < junction.half_width
+        white += give_way * _pulses(s, 0.9, 0.6, along) * mouth
     return np.minimum(white, 1.0), np.minimum(yellow, 1.0)
 
 
@@ -319,7 +332,7 @@ def _pave(
     tone = 1.0 + 0.07 * stains + 0.10 * fine
     if ground.slab is not None:
         length, width = ground.slab
-        cells = noise_tile(0.2)[
+        cells = noise_tile(0.3)[
             np.floor(s / length).astype(int) % TILE, np.floor(d / width).astype(int) % TILE
         ]
         tone += 0.07 * cells * np.clip(length / along, 0.0, 1.0)
@@ -342,7 +355,7 @@ def _at(roughness: float, x: Field, y: Field, pitch: float) -> Field:
     """Noise at a list of points, nearest sample."""
     i = np.floor(x * np.float32(1.0 / pitch)).astype(np.int32) % TILE
     j = np.floor(y * np.float32(1.0 / pitch)).astype(np.int32) % TILE
-    return noise_tile(roughness)[i, j]
+    return np.asarray(noise_tile(roughness)[i, j])
 
 
 def _outline(stage: Stage, street: Points, top: int) -> NDArray[np.int32] | None:
@@ -350,10 +363,7 @@ def _outline(stage: Stage, street: Points, top: int) -> NDArray[np.int32] | None
     visible = clip_near(stage.view(street))
     if len(visible) < 3:
         return None
-    pixels = stage.canvas.camera.pixels(visible)
-    if stage.canvas.window(pixels) is None:
-        return None
-    return fixed(pixels - np.array([0.0, top]))
+    return fixed(stage.canvas.camera.pixels(visible) - np.array([0.0, top]))
 
 
 def _mask(stage: Stage, shadows: Sequence[Shadow], top: int) -> Image:
@@ -365,7 +375,7 @@ def _mask(stage: Stage, shadows: Sequence[Shadow], top: int) -> Image:
         if outline is not None:
             cv2.fillPoly(mask, [outline], (255.0 * shadow.density,), cv2.LINE_AA, FRACTION_BITS)
     softness = 2 * (camera.width // 320) + 1
-    return cv2.blur(mask, (2 * softness + 1, softness))
+    return np.asarray(cv2.blur(mask, (2 * softness + 1, softness)), np.uint8)
 
 
 def _patch_tones(stage: Stage, ground: Ground, top: int) -> Field:

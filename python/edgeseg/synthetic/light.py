@@ -110,6 +110,10 @@ def sample_light(random: Random) -> Light:
             weather
         ],
         haze=haze,
-        wetness={"clear": 0.0, "broken": 0.0, "overcast": random.choice((0.0, 0.0, 0.4)),
-                 "rain": random.uniform(0.6, 1.0)}[weather],
+        wetness={
+            "clear": 0.0,
+            "broken": 0.0,
+            "overcast": random.choice((0.0, 0.0, 0.4)),
+            "rain": random.uniform(0.6, 1.0),
+        }[weather],
     )

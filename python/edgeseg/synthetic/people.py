@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour
 from edgeseg.synthetic.geometry import Points
 from edgeseg.synthetic.light import mix, tint
-from edgeseg.synthetic.stage import LABEL, Stage, shadow_offset
+from edgeseg.synthetic.stage import LABEL, Box, Stage, shadow_offset
 
 STRIDE = 1.45
 """Metres walked in two steps."""
@@ -67,9 +68,9 @@ class Pedestrian:
     phase: float
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, self.crosses + 0.6, self.height)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -107,7 +108,11 @@ class Pedestrian:
             lifted = max(0.0, math.cos(phase + (math.pi if side > 0 else 0.0)))
             thigh, knee_bend = 0.45 * swing * moving, (0.15 + 0.75 * lifted) * moving
             hip = (0.0, side * 0.055 * h, 0.50 * h)
-            knee = (0.245 * h * math.sin(thigh), side * 0.05 * h, hip[2] - 0.245 * h * math.cos(thigh))
+            knee = (
+                0.245 * h * math.sin(thigh),
+                side * 0.05 * h,
+                hip[2] - 0.245 * h * math.cos(thigh),
+            )
             shin = thigh - knee_bend
             ankle = (
                 knee[0] + 0.235 * h * math.sin(shin),
@@ -138,7 +143,12 @@ class Pedestrian:
             ]
             if side > 0 and self.bag is not None:
                 limbs.append(
-                    Limb(hand, (hand[0], hand[1], hand[2] - 0.16 * h), (0.05 * h, 0.075 * h), self.bag)
+                    Limb(
+                        hand,
+                        (hand[0], hand[1], hand[2] - 0.16 * h),
+                        (0.05 * h, 0.075 * h),
+                        self.bag,
+                    )
                 )
         limbs += torso(h, 0.0, 0.52 * h, 0.79 * h, clothes)
         if self.skirted:
@@ -190,9 +200,9 @@ class Cyclist:
     phase: float
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, 1.0, 1.9)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -222,9 +232,7 @@ class Cyclist:
                 (hub[0] + radius * math.cos(t), 0.0, radius + (radius - tyre) * math.sin(t))
                 for t in turn
             ]
-            limbs += [
-                Limb(a, b, (tyre, tyre), rubber) for a, b in zip(ring, ring[1:], strict=False)
-            ]
+            limbs += [Limb(a, b, (tyre, tyre), rubber) for a, b in pairwise(ring)]
         tubes = ((rear, crank), (crank, head), (saddle, crank), (rear, (-0.14, 0.0, 0.8)),
                  ((-0.14, 0.0, 0.8), head), (head, front), (head, bar))  # fmt: skip
         limbs += [Limb(a, b, (0.02, 0.02), self.frame) for a, b in tubes]
@@ -237,11 +245,19 @@ class Cyclist:
         limbs = []
         for side in (-1.0, 1.0):
             angle = -phase + (math.pi if side > 0 else 0.0)
-            foot = (0.17 * math.cos(angle) + 0.02, side * 0.12, 0.29 + 0.17 * math.sin(angle) + 0.04)
+            foot = (
+                0.17 * math.cos(angle) + 0.02,
+                side * 0.12,
+                0.29 + 0.17 * math.sin(angle) + 0.04,
+            )
             hip = (-0.16, side * 0.09, 0.98)
             reach = math.dist(hip, foot)
             bend = math.sqrt(max(0.0, (0.49 * h / 2) ** 2 - (reach / 2) ** 2))
-            knee = ((hip[0] + foot[0]) / 2 + 0.85 * bend, side * 0.11, (hip[2] + foot[2]) / 2 + 0.5 * bend)
+            knee = (
+                (hip[0] + foot[0]) / 2 + 0.85 * bend,
+                side * 0.11,
+                (hip[2] + foot[2]) / 2 + 0.5 * bend,
+            )
             limbs += [
                 Limb(hip, knee, (0.085, 0.06), clothes.trousers),
                 Limb(knee, foot, (0.055, 0.04), clothes.trousers),
@@ -257,7 +273,9 @@ class Cyclist:
         trunk = torso(h, 0.28, 1.0, 1.42, clothes)
         # The hips sit behind the pedals.
         limbs += [
-            Limb((p.start[0] - 0.16, *p.start[1:]), (p.end[0] - 0.16, *p.end[1:]), p.radii, p.colour)
+            Limb(
+                (p.start[0] - 0.16, *p.start[1:]), (p.end[0] - 0.16, *p.end[1:]), p.radii, p.colour
+            )
             for p in trunk
         ]
         return limbs
@@ -284,9 +302,10 @@ def _draw_limbs(
     if view[0, 0, 2] < 1.0:
         return
     light = stage.light.on(stage.normal(at[0], -1.0, 0.0, 0.2))
-    for i in np.argsort(-view[:, :, 2].sum(axis=1), kind="stable"):
-        limb = limbs[i]
-        stage.canvas.capsule(view[i, 0], view[i, 1], limb.radii, tint(limb.colour, light), label)
+    order = np.argsort(-view[:, :, 2].sum(axis=1), kind="stable")
+    radii = np.array([limb.radii for limb in limbs])
+    colours = [tint(limbs[i].colour, light) for i in order]
+    stage.canvas.capsules(view[order], radii[order], colours, label)
 
 
 def figure_shadow(stage: Stage, s: float, d: float, height: float, width: float) -> Points:

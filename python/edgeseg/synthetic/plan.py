@@ -37,7 +37,13 @@ COATS: tuple[Colour, ...] = (
     (36, 34, 34), (60, 56, 54), (90, 60, 40), (50, 50, 130), (40, 70, 60), (110, 110, 112),
     (150, 130, 100), (190, 195, 200), (60, 90, 130), (40, 140, 190), (110, 50, 110),
 )  # fmt: skip
-TROUSERS: tuple[Colour, ...] = ((30, 30, 32), (90, 62, 44), (110, 80, 60), (56, 66, 78), (120, 130, 140))
+TROUSERS: tuple[Colour, ...] = (
+    (30, 30, 32),
+    (90, 62, 44),
+    (110, 80, 60),
+    (56, 66, 78),
+    (120, 130, 140),
+)
 SKINS: tuple[Colour, ...] = ((150, 180, 224), (120, 155, 205), (80, 110, 160), (50, 72, 110))
 HAIRS: tuple[Colour, ...] = ((30, 36, 44), (40, 60, 84), (70, 120, 160), (150, 155, 160))
 LEAVES: tuple[Colour, ...] = (
@@ -257,8 +263,8 @@ def _sample_skyline(random: Random) -> Skyline:
 def _frontage(random: Random, plan: _Plan, side: int) -> Iterator[Thing]:
     """Everything behind the pavement of one side, and down its side streets."""
     mouths = sorted(
-        ((j.s - j.half_width - 2.2, j.s + j.half_width + 2.2)
-         for j in plan.junctions if j.side == side)
+        (j.s - j.half_width - 2.2, j.s + j.half_width + 2.2)
+         for j in plan.junctions if j.side == side
     )  # fmt: skip
     start = 0.0
     for low, high in [*mouths, (PERIOD, PERIOD)]:
@@ -283,9 +289,7 @@ def _side_street(
         yield _tree(random, plan, s, side * (edge + random.uniform(9.0, 40.0)), 9.0)
 
 
-def _block(
-    random: Random, plan: _Plan, side: int, start: float, end: float
-) -> Iterator[Thing]:
+def _block(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """Plots between two side streets."""
     kinds = {
         "town": (("terrace", 9), ("detached", 1), ("green", 1)),
@@ -321,6 +325,7 @@ def _house(
     storeys: int | None = None,
     shop: bool = False,
     corner: bool = False,
+    hidden: float = 0.0,
 ) -> Building:
     storeys = storeys or random.choice((2, 2, 3))
     pitched = random.random() < (0.85 if storeys <= 3 else 0.4)
@@ -335,19 +340,19 @@ def _house(
         roof=random.uniform(1.6, 3.2) if pitched else 0.0,
         shop=shop,
         corner=corner,
+        hidden=hidden,
         seed=random.randrange(1 << 30),
     )
 
 
-def _terrace(
-    random: Random, plan: _Plan, side: int, start: float, end: float
-) -> Iterator[Thing]:
+def _terrace(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """Houses wall to wall."""
     town = plan.styles[0 if side < 0 else 1] == "town"
     typical = random.choice((2, 3, 3, 4)) if town else 2
     setback = plan.road.plot_edge + random.choice((0.0, 0.0, 0.4))
     depth, s = random.uniform(8.0, 12.0), start
     shops = town and random.random() < 0.65
+    hidden = 0.0
     while end - s > 2.0:
         width = random.uniform(5.0, 11.0)
         if end - s - width < 4.5:
@@ -356,10 +361,12 @@ def _terrace(
         if random.random() < 0.04:
             storeys += 2
         shop = shops and random.random() < 0.75
-        yield _house(
-            random, plan, s, width, side, setback + random.choice((0.0, 0.0, 0.25)),
-            depth=depth, storeys=storeys, shop=shop, corner=s == start,
+        house = _house(
+            random, plan, s, width, side, setback, depth=depth, storeys=storeys, shop=shop,
+            corner=s == start, hidden=hidden,
         )  # fmt: skip
+        yield house
+        hidden = house.height
         if shop and random.random() < 0.6:
             yield HangingSign(
                 s=s + random.uniform(0.1, 0.9) * width,
@@ -393,9 +400,7 @@ def _garden_house(
         yield _tree(random, plan, random.uniform(start, end), d, random.uniform(8.0, 13.0))
 
 
-def _green(
-    random: Random, plan: _Plan, side: int, start: float, end: float
-) -> Iterator[Thing]:
+def _green(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """A park, a churchyard, a wooded plot."""
     edge = plan.road.plot_edge
     yield from _boundary(random, plan, side, start, end)
@@ -414,9 +419,7 @@ def _green(
         )  # fmt: skip
 
 
-def _boundary(
-    random: Random, plan: _Plan, side: int, start: float, end: float
-) -> Iterator[Thing]:
+def _boundary(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """What separates a plot from the pavement, in pieces short enough to follow the bend."""
     kind = random.choices(("railings", "wall", "boards", "hedge", "none"), (4, 4, 2, 4, 1))[0]
     if kind == "none":

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgeseg.classes import IGNORE
 from edgeseg.errors import InputError
-from edgeseg.synthetic.arguments import check_integer, check_size, check_time
+from edgeseg.synthetic.arguments import check_finite, check_integer, check_size
 from edgeseg.synthetic.canvas import Canvas
-from edgeseg.synthetic.geometry import PERIOD
+from edgeseg.synthetic.geometry import NEAR, PERIOD
 from edgeseg.synthetic.ground import Shadow, draw_ground
 from edgeseg.synthetic.lens import expose, wet_reflection
 from edgeseg.synthetic.light import mix
@@ -26,8 +26,11 @@ from edgeseg.synthetic.vehicles import Vehicle
 BEHIND = 15.0
 """Metres behind the camera from which things are still considered: façades that reach ahead."""
 
-SIGHT = 190.0
+SIGHT = 160.0
 """Metres ahead of the camera beyond which only the skyline is drawn."""
+
+SMALLEST = 1.5
+"""Height in pixels of the smallest thing that is drawn."""
 
 SHADOW_SIGHT = 80.0
 """Metres ahead of the camera beyond which shadows are too thin to see."""
@@ -63,15 +66,15 @@ def render(scene: Scene, height: int, width: int, time: float = 0.0) -> Renderin
         InputError: A size or the time is out of range.
     """
     height, width = check_size(height, width)
-    time = check_time(time)
-    canvas = Canvas(scene.camera(height, width, time))
+    time = check_finite("time", time)
+    canvas = Canvas(scene.camera(height, width, time), scene.light.haze)
     stage = Stage(canvas, scene.road, scene.light, time)
-    things = _in_sight(scene, stage)
+    things = _nearby(scene, stage)
 
     draw_sky(stage, scene.skyline)
     draw_ground(stage, scene.ground, _shadows(stage, things), _contacts(stage, things))
     draw_skyline(stage, scene.skyline)
-    for s, thing in things:
+    for s, thing in _in_view(things, stage):
         thing.draw(stage, s)
     wet_reflection(canvas, scene.light, LABEL["road"])
     if scene.drive.bonnet > 0.0:
@@ -104,25 +107,52 @@ def clip(seed: int, height: int, width: int, frames: int, fps: float = 15) -> It
     height, width = check_size(height, width)
     if check_integer("frames", frames) < 0:
         raise InputError(f"frames is {frames}; expected 0 or more")
-    if not (check_time(fps) > 0.0):
+    if check_finite("fps", fps) <= 0.0:
         raise InputError(f"fps is {fps}; expected more than 0 frames per second")
     scene = sample_scene(seed)
     return (render(scene, height, width, i / fps) for i in range(frames))
 
 
-def _in_sight(scene: Scene, stage: Stage) -> list[tuple[float, Thing]]:
-    """Things with their places as the camera sees them, the farthest first."""
+def _nearby(scene: Scene, stage: Stage) -> list[tuple[float, Thing]]:
+    """Things near the camera with their places shifted to its lap, the farthest first."""
     start = (scene.drive.s + scene.drive.speed * stage.time) % PERIOD - BEHIND
     placed = []
     for thing in scene.things:
         s = start + (thing.place(stage.time) - start) % PERIOD
         if s < start + BEHIND + SIGHT:
             placed.append((s, thing))
-        elif s + thing.reach > start + PERIOD:  # begins behind and reaches past the camera
+        elif s + thing.box.ahead > start + PERIOD:  # begins behind and reaches past the camera
             placed.append((s - PERIOD, thing))
     # What hides others stretches along the street, so its far end decides.
-    placed.sort(key=lambda item: -(item[0] + item[1].reach))
+    placed.sort(key=lambda item: -(item[0] + item[1].box.ahead))
     return placed
+
+
+def _in_view(things: list[tuple[float, Thing]], stage: Stage) -> list[tuple[float, Thing]]:
+    """Those of the things whose boxes may show in the image."""
+    if not things:
+        return []
+    boxes = [
+        (s - box.behind, s + box.ahead, box.left, box.right, box.height)
+        for s, box in ((s, thing.box) for s, thing in things)
+    ]
+    back, front, left, right, height = np.array(boxes).T[:, :, None]
+    s = np.where([0, 1, 0, 1, 0, 1, 0, 1], back, front)
+    d = np.where([0, 0, 1, 1, 0, 0, 1, 1], left, right)
+    y = np.where([0, 0, 0, 0, 1, 1, 1, 1], height, 0.0)
+    camera = stage.canvas.camera
+    x, down, depth = np.moveaxis(camera.view(stage.road.world(s, d, y)), -1, 0)
+    # Half the image, widened by a degree or so, as slopes of the limiting rays.
+    across = (0.5 * camera.width + 1.0) / camera.focal + 0.02
+    upward = (0.5 * camera.height + 1.0) / camera.focal + 0.02
+    seen = (depth.max(axis=1) > NEAR) & ~(
+        (x > across * depth).all(axis=1)
+        | (x < -across * depth).all(axis=1)
+        | (down > upward * depth).all(axis=1)
+        | (down < -upward * depth).all(axis=1)
+    )
+    large = height[:, 0] * camera.focal > SMALLEST * depth.min(axis=1)
+    return [things[i] for i in np.flatnonzero(seen & large)]
 
 
 def _shadows(stage: Stage, things: list[tuple[float, Thing]]) -> list[Shadow]:
@@ -135,9 +165,7 @@ def _shadows(stage: Stage, things: list[tuple[float, Thing]]) -> list[Shadow]:
 
 def _contacts(stage: Stage, things: list[tuple[float, Thing]]) -> list[Shadow]:
     """The dark under vehicles, where not even the sky shines."""
-    return [
-        Shadow(thing.footprint(s), 0.9) for s, thing in things if isinstance(thing, Vehicle)
-    ]
+    return [Shadow(thing.footprint(s), 0.9) for s, thing in things if isinstance(thing, Vehicle)]
 
 
 def _draw_bonnet(stage: Stage, share: float) -> None:

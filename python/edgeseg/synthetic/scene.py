@@ -80,4 +80,3 @@ class Scene:
             yaw=self.road.heading(s + 5.0) * 0.5 + heading * 0.5 + drive.yaw,
             pitch=drive.pitch + rocking,
         )
-

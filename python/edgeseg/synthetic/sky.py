@@ -69,8 +69,8 @@ def draw_sky(stage: Stage, skyline: Skyline) -> None:
 
     flat = 1.0 / (up + 0.12)
     drift = np.float32(WIND * stage.time + skyline.offset)
-    cloud = sample_noise(1.8, ray[0] * norm * flat + drift, ray[2] * norm * flat, CLOUD_SCALE)
-    wisps = sample_noise(1.1, ray[0] * norm * flat, ray[2] * norm * flat + drift, CLOUD_SCALE / 3)
+    cloud = sample_noise(1.6, ray[0] * norm * flat + drift, ray[2] * norm * flat, CLOUD_SCALE)
+    wisps = sample_noise(1.3, ray[0] * norm * flat, ray[2] * norm * flat + drift, CLOUD_SCALE / 3)
     cloud += 0.25 * wisps
     if light.clouds >= 1.0:
         colour *= (1.0 + 0.06 * cloud)[..., None]
@@ -107,18 +107,12 @@ def draw_skyline(stage: Stage, skyline: Skyline) -> None:
     samples = (azimuths / 0.004).astype(int) + skyline.offset
     profile = noise_tile(1.3)[skyline.offset % TILE, samples % TILE]
     tops = camera.horizon - camera.focal * skyline.trees * np.maximum(0.3, 1.0 + 0.3 * profile)
-    outline = np.concatenate(
-        [np.stack([columns, tops], -1), [[camera.width, foot], [-1.0, foot]]]
-    )
+    outline = np.concatenate([np.stack([columns, tops], -1), [[camera.width, foot], [-1.0, foot]]])
     light = stage.light.on((0.0, 0.3, -0.95))
-    stage.canvas.polygon(
-        outline, tint(skyline.tree_colour, light), LABEL["tree"], SKYLINE_DEPTH
-    )
+    stage.canvas.polygon(outline, tint(skyline.tree_colour, light), LABEL["tree"], SKYLINE_DEPTH)
     for block in skyline.blocks:
         left = column(block.azimuth - block.half_width)
         right = column(block.azimuth + block.half_width)
         top = camera.horizon - camera.focal * block.height
         corners = np.array([[left, top], [right, top], [right, foot], [left, foot]])
-        stage.canvas.polygon(
-            corners, tint(block.colour, light), LABEL["building"], SKYLINE_DEPTH
-        )
+        stage.canvas.polygon(corners, tint(block.colour, light), LABEL["building"], SKYLINE_DEPTH)

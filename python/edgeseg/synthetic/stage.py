@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgeseg.classes import CAMVID
-from edgeseg.synthetic.canvas import Canvas
+from edgeseg.synthetic.canvas import Canvas, Colour
 from edgeseg.synthetic.geometry import Points, Road
 from edgeseg.synthetic.light import Light, Vector
 
@@ -26,7 +27,7 @@ class Stage:
     """One moment of a scene, ready to be drawn on.
 
     Attributes:
-        canvas: Frame, labels and depth.
+        canvas: What is drawn on.
         road: The centre line that street coordinates follow.
         light: Sun, sky and weather.
         time: Seconds since the start of the drive.
@@ -42,27 +43,53 @@ class Stage:
         s, d, y = np.asarray(street, dtype=np.float64).T
         return self.canvas.camera.view(self.road.world(s, d, y))
 
+    def polygons(self, faces: Sequence[tuple[Points, Colour]], label: int) -> None:
+        """Fill the flat faces (street coordinates, N×3) of one object in this order."""
+        corners = np.concatenate([face for face, _ in faces])
+        sizes, colours = [len(face) for face, _ in faces], [colour for _, colour in faces]
+        self.canvas.polygons(self.view(corners), sizes, colours, label)
+
     def normal(self, s: float, ahead: float, right: float, up: float) -> Vector:
         """A direction given in street axes at `s`, in world axes."""
         heading = self.road.heading(s)
-        sine, cosine = np.sin(heading), np.cos(heading)
-        return (
-            float(right * cosine + ahead * sine),
-            up,
-            float(ahead * cosine - right * sine),
-        )
+        sine, cosine = math.sin(heading), math.cos(heading)
+        return (right * cosine + ahead * sine, up, ahead * cosine - right * sine)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a thing occupies, in metres.
+
+    Attributes:
+        behind: How far it reaches back along the street from its place.
+        ahead: How far it reaches ahead of its place.
+        left: Its least distance to the right of the centre line.
+        right: Its greatest distance to the right of the centre line.
+        height: Above the ground.
+    """
+
+    behind: float
+    ahead: float
+    left: float
+    right: float
+    height: float
+
+    @classmethod
+    def around(cls, d: float, radius: float, height: float) -> Box:
+        """A thing that stands at a distance `d` and reaches `radius` all round."""
+        return cls(radius, radius, d - radius, d + radius, height)
 
 
 class Thing(Protocol):
     """An object of the street; every kind of object is a frozen dataclass that satisfies this."""
 
-    def place(self, time: float) -> float:
-        """Where it is along the street at a time, in metres; the street wraps around."""
+    @property
+    def box(self) -> Box:
+        """What it occupies around its place."""
         ...
 
-    @property
-    def reach(self) -> float:
-        """How far it extends ahead of its place, in metres: what it hides is drawn before it."""
+    def place(self, time: float) -> float:
+        """Where it is along the street at a time, in metres; the street wraps around."""
         ...
 
     def draw(self, stage: Stage, s: float) -> None:
@@ -86,7 +113,7 @@ def shadow_offset(stage: Stage, s: float, height: float) -> Points:
     """Where the shadow of a point at a height falls, relative to its foot: (ahead, right)."""
     x, y, z = stage.light.sun
     heading = stage.road.heading(s)
-    sine, cosine = np.sin(heading), np.cos(heading)
+    sine, cosine = math.sin(heading), math.cos(heading)
     length = min(height / max(y, 0.05), LONGEST_SHADOW)
     return -length * np.array([x * sine + z * cosine, x * cosine - z * sine])
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from random import Random
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.synthetic.canvas import Colour, Image
+from edgeseg.synthetic.canvas import Colour, Image, tinted
 
 Noise = NDArray[np.float32]
 """Two-dimensional noise of mean 0 and standard deviation 1."""
@@ -19,7 +20,7 @@ TILE = 512
 """Side of the noise tiles in samples; they wrap around."""
 
 
-@lru_cache(maxsize=8)
+@cache
 def noise_tile(roughness: float) -> Noise:
     """A tile of fractal noise, TILE×TILE, that wraps around.
 
@@ -33,7 +34,7 @@ def noise_tile(roughness: float) -> Noise:
     radius = np.hypot(fx, fy)
     radius[0, 0] = np.inf
     tile = np.fft.irfft2(spectrum / np.maximum(radius, 1.0 / TILE) ** roughness, (TILE, TILE))
-    return ((tile - tile.mean()) / tile.std()).astype(np.float32)
+    return np.asarray((tile - tile.mean()) / tile.std(), np.float32)
 
 
 def noise_patch(roughness: float, height: int, width: int, seed: int) -> Noise:
@@ -51,84 +52,97 @@ def sample_noise(
 ) -> Noise:
     """Noise at points in metres, `pitch` metres apart per sample, bilinear and wrapping."""
     scale = np.float32(1.0 / pitch)
-    return cv2.remap(
+    sampled = cv2.remap(
         _wrapped_tile(roughness),
         np.mod(x * scale, np.float32(TILE)),
         np.mod(y * scale, np.float32(TILE)),
         cv2.INTER_LINEAR,
     )
+    return np.asarray(sampled, np.float32)
 
 
-@lru_cache(maxsize=8)
+@cache
 def _wrapped_tile(roughness: float) -> Noise:
     """The tile with its first row and column repeated, so that plain remap may wrap."""
     return np.pad(noise_tile(roughness), ((0, 1), (0, 1)), mode="wrap")
 
 
-def modulate(texture: Image, factor: Noise) -> Image:
-    """Multiply a BGR texture by a grey factor around 1."""
-    return cv2.multiply(texture, cv2.merge([factor] * 3), dtype=cv2.CV_8U)
+@dataclass(frozen=True)
+class Bond:
+    """How stones or tiles are laid; lengths in metres, tones relative to the mean stone.
+
+    Attributes:
+        course: Height of a course.
+        length: Length of a stone.
+        variety: Standard deviation of the stones' brightness.
+        joint: Brightness of the joints.
+    """
+
+    course: float
+    length: float
+    variety: float
+    joint: float
 
 
-def plain(colour: Colour, height: int, width: int) -> Image:
-    """A texture of one colour."""
-    texture = np.empty((height, width, 3), np.uint8)
-    texture[:] = np.clip(colour, 0, 255)
-    return texture
+BONDS = {
+    "brick": Bond(course=0.075, length=0.225, variety=0.13, joint=1.3),
+    "stone": Bond(course=0.35, length=0.7, variety=0.06, joint=0.7),
+    "tiles": Bond(course=0.28, length=0.3, variety=0.13, joint=0.45),
+    "plaster": Bond(course=1e9, length=1e9, variety=0.0, joint=1.0),
+}
+
+WALL_TILE = 20.0
+"""Side in metres of the cached piece of wall that all walls of a bond are cut from."""
+
+MIDDLE = 128.0
+"""Grey level of tone 1 in tiles that are yet to be coloured."""
 
 
-def rough(colour: Colour, height: int, width: int, strength: float, seed: int) -> Image:
-    """Plaster, concrete, tarmac: one colour with fine grain and large stains."""
-    grain = noise_patch(0.5, height, width, seed)
-    small = noise_patch(1.6, max(1, height // 4), max(1, width // 4), seed + 1)
-    stains = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    factor = 1.0 + np.float32(strength) * (0.5 * grain + stains)
-    return modulate(plain(colour, height, width), factor)
-
-
-def masonry(
-    colour: Colour,
-    height: int,
-    width: int,
-    *,
-    density: float,
-    course: float,
-    length: float,
-    joint: Colour,
-    variety: float,
-    seed: int,
-) -> Image:
-    """Bricks, blocks or roof tiles in running bond.
+def wall(bond: str, colour: Colour, height: int, width: int, density: float, seed: int) -> Image:
+    """A bare wall or roof.
 
     Args:
-        colour: Mean colour of a brick.
+        bond: Key of `BONDS`.
+        colour: Mean colour of the stones.
         height: Pixels.
         width: Pixels.
         density: Pixels per metre.
-        course: Height of a course in metres.
-        length: Length of a brick in metres.
-        joint: Colour of the joints.
-        variety: Standard deviation of the bricks' brightness, relative.
-        seed: Chooses the noise.
+        seed: Chooses the piece.
     """
-    y = np.arange(height) / (density * course)
-    x = np.arange(width) / (density * length)
+    tile = _wall_tile(bond, density)
+    random = Random(seed)
+    side = tile.shape[0]
+    if height <= side and width <= side:
+        top, left = random.randint(0, side - height), random.randint(0, side - width)
+        piece = tile[top : top + height, left : left + width]
+    else:
+        piece = tile[np.arange(height) % side][:, np.arange(width) % side]
+    b, g, r = colour
+    return tinted(piece, (b / MIDDLE, g / MIDDLE, r / MIDDLE))
+
+
+@cache
+def _wall_tile(bond: str, density: float) -> Image:
+    side = round(WALL_TILE * density)
+    laid = BONDS[bond]
+    y = np.arange(side)[:, None] / (density * laid.course)
     rows = y.astype(int)
-    bricks = noise_patch(0.3, rows[-1] + 1, int(x[-1]) + 2, seed)
-    columns = (x[None, :] + 0.5 * (rows[:, None] % 2)).astype(int)
-    tone = 1.0 + np.float32(variety) * bricks[rows[:, None], columns]
-    tone *= 1.0 + np.float32(0.07) * noise_patch(1.6, height, width, seed + 1)
-    texture = modulate(plain(colour, height, width), tone)
-    # Joints narrower than a pixel fade into the mean colour.
-    if density * course >= 3.0:
-        lines = (y - rows) * density * course < 1.0
-        ends = np.mod(x[None, :] + 0.5 * (rows[:, None] % 2), 1.0) * density * length < 1.0
-        mortar = ends | lines[:, None]
-        texture[mortar] = np.clip(0.6 * texture[mortar] + 0.4 * np.array(joint), 0, 255)
-    return texture
+    x = np.arange(side)[None, :] / (density * laid.length) + 0.5 * (rows % 2)
+    columns = x.astype(int)
+    tone = 1.0 + np.float32(laid.variety) * noise_tile(0.3)[rows % TILE, columns % TILE]
+    # Stains and grain on top; they blur with distance like everything else.
+    stains = cv2.resize(noise_tile(1.6), (side, side), interpolation=cv2.INTER_AREA)
+    grain = noise_patch(0.5, side, side, seed=1)
+    tone = tone * (1.0 + np.float32(0.06) * stains + np.float32(0.03) * grain)
+    if density * laid.course >= 3.0:  # joints narrower than a third fade into the mean
+        joints = ((y - rows) * density * laid.course < 1.0) & (rows >= 0)
+        joints = joints | ((x - columns) * density * laid.length < 1.0)
+        tone = np.where(joints, 0.5 * (tone + laid.joint), tone)
+    grey = np.clip(MIDDLE * tone, 0.0, 255.0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def crown(kind: str, seed: int, size: int) -> Image:
     """A tree crown seen from the side, size×size×4 BGRA, lit from the upper left.
 
@@ -153,7 +167,7 @@ def crown(kind: str, seed: int, size: int) -> Image:
             blob = 1.0 - np.hypot(x - cx, y - cy) / radius
             np.maximum(envelope, blob, out=envelope)
     clump = _stretched_noise(1.3, size, size // 2, seed)
-    leaf = _stretched_noise(0.6, size, size, seed + 1)
+    leaf = _stretched_noise(0.5, size, size, seed + 1)
     density = envelope + 0.16 * clump + 0.10 * leaf
     # The relief of the clumps, lit from above: their upper sides are bright.
     shift = max(1, size // 24)
@@ -163,14 +177,15 @@ def crown(kind: str, seed: int, size: int) -> Image:
     if kind == "bare":
         alpha, tone = _twigs(random, envelope, size)
     texture = np.empty((size, size, 4), np.uint8)
-    texture[..., :3] = np.clip(128.0 * tone, 8, 255)[..., None]
+    texture[..., :3] = np.clip(MIDDLE * tone, 8, 255)[..., None]
     texture[..., 3] = 255.0 * alpha
     return texture
 
 
 def _stretched_noise(roughness: float, size: int, samples: int, seed: int) -> Noise:
     patch = noise_patch(roughness, max(2, samples), max(2, samples), seed)
-    return cv2.resize(patch, (size, size), interpolation=cv2.INTER_LINEAR)
+    stretched = cv2.resize(patch, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(stretched, np.float32)
 
 
 def _twigs(random: Random, envelope: Noise, size: int) -> tuple[Noise, Noise]:
@@ -192,7 +207,7 @@ def _twigs(random: Random, envelope: Noise, size: int) -> tuple[Noise, Noise]:
                 x2, y2 = x2 - 0.3 * (x2 - x), y2 - 0.3 * (y2 - y)
     twigs = lines.astype(np.float32) / 255.0
     haze = np.clip(envelope * 3.0, 0.0, 1.0) * np.clip(
-        0.30 + 0.3 * _stretched_noise(0.4, size, size, random.randrange(1 << 16)), 0.0, 0.8
+        0.30 + 0.3 * _stretched_noise(0.5, size, size, random.randrange(1 << 16)), 0.0, 0.8
     )
     return np.maximum(twigs, haze), np.full_like(twigs, 0.9)
 
@@ -200,7 +215,7 @@ def _twigs(random: Random, envelope: Noise, size: int) -> tuple[Noise, Noise]:
 @lru_cache(maxsize=4)
 def foliage(seed: int, size: int) -> Noise:
     """Brightness of a clipped hedge, size×size, mean about 1."""
-    clump = _stretched_noise(1.2, size, size // 2, seed)
+    clump = _stretched_noise(1.3, size, size // 2, seed)
     leaf = _stretched_noise(0.3, size, size, seed + 1)
     relief = clump - np.roll(clump, -max(1, size // 40), axis=0)
     return np.clip(0.95 + 0.25 * relief + 0.22 * leaf, 0.2, 2.0)

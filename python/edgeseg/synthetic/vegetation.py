@@ -12,8 +12,8 @@ import numpy as np
 from edgeseg.synthetic.canvas import Colour, Image
 from edgeseg.synthetic.geometry import Points
 from edgeseg.synthetic.light import tint
-from edgeseg.synthetic.stage import LABEL, Stage, box_shadow, shadow_offset
-from edgeseg.synthetic.textures import crown, foliage
+from edgeseg.synthetic.stage import LABEL, Box, Stage, box_shadow, shadow_offset
+from edgeseg.synthetic.textures import MIDDLE, crown, foliage
 
 CROWN_SIZES = (64, 128, 256)
 """Sides of crown textures in pixels."""
@@ -46,9 +46,9 @@ class Tree:
     seed: int
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        return Box.around(self.d, 0.5 * self.spread, self.height)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -86,9 +86,10 @@ class Tree:
             return
         upright = stage.light.on(stage.normal(s, -0.8, -0.6 * math.copysign(1.0, self.d), 0.0))
         girth = 0.022 * self.height
-        canvas.capsule(
-            foot, fork, (girth, 0.6 * girth), tint(self.bark, upright), LABEL["tree"]
-        )
+        canvas.capsules(
+            np.stack([foot, fork])[None], np.array([[girth, 0.6 * girth]]),
+            [tint(self.bark, upright)], LABEL["tree"], rounded=False,
+        )  # fmt: skip
         half = np.array([0.5 * self.spread, 0.0, 0.0])
         bottom = foot + (top - foot) * (self._clear / self.height)
         corners = np.stack([top - half, top + half, bottom + half, bottom - half])
@@ -100,12 +101,12 @@ class Tree:
             texture = texture[:, ::-1]
         leaf = self.bark if self.kind == "bare" else self.colour
         b, g, r = tint(leaf, stage.light.on((0.0, 0.7, -0.7)))
-        texture = cv2.multiply(texture, (b / 128, g / 128, r / 128, 1.0))
         solid = None
         if self.kind == "bare":  # annotators draw around the twigs, not between them
-            solid = cv2.blur(texture[..., 3], (size // 12, size // 12))
-            solid = np.where(solid > 40, np.uint8(255), np.uint8(0))
-        canvas.panel(corners, texture, LABEL["tree"], strip=math.inf, solid=solid)
+            around = cv2.blur(texture[..., 3], (size // 12, size // 12))
+            solid = np.where(around > 40, np.uint8(255), np.uint8(0))
+        light = (b / MIDDLE, g / MIDDLE, r / MIDDLE)
+        canvas.panel(corners, texture, LABEL["tree"], light, solid=solid)
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,10 @@ class Hedge:
     seed: int
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return self.length
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        near, far = sorted((self.d, self.d + math.copysign(self.thickness, self.d)))
+        return Box(0.0, self.length, near, far, self.height)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -146,12 +148,10 @@ class Hedge:
         )  # fmt: skip
         for corners, (ahead, right, up) in faces:
             length = abs(corners[1][0] - corners[0][0]) + abs(corners[1][1] - corners[0][1])
-            light = tint(self.colour, stage.light.on(stage.normal(s, ahead, right, up)))
-            b, g, r = light
-            texture = cv2.multiply(
-                _hedge_face(self.seed, length, top), (b / 128, g / 128, r / 128, 1.0)
-            )
-            stage.canvas.panel(stage.view(corners), texture, LABEL["tree"])
+            b, g, r = tint(self.colour, stage.light.on(stage.normal(s, ahead, right, up)))
+            light = (b / MIDDLE, g / MIDDLE, r / MIDDLE)
+            texture = _hedge_face(self.seed, length, top)
+            stage.canvas.panel(stage.view(corners), texture, LABEL["tree"], light)
 
 
 @lru_cache(maxsize=64)
@@ -164,6 +164,6 @@ def _hedge_face(seed: int, length: float, height: float) -> Image:
     depth = np.linspace(0.0, 1.0, rows)[:, None]
     ragged = depth * height - 0.05 - 0.06 * tone
     texture = np.empty((rows, columns, 4), np.uint8)
-    texture[..., :3] = np.clip(128.0 * tone * (1.12 - 0.45 * depth), 6, 255)[..., None]
+    texture[..., :3] = np.clip(MIDDLE * tone * (1.12 - 0.45 * depth), 6, 255)[..., None]
     texture[..., 3] = np.clip(ragged * 1500.0, 0, 255)
     return texture

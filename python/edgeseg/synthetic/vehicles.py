@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour
 from edgeseg.synthetic.geometry import Points
 from edgeseg.synthetic.light import Vector, mix, tint
-from edgeseg.synthetic.stage import LABEL, Stage, hull, shadow_offset
+from edgeseg.synthetic.stage import LABEL, Box, Stage, hull, shadow_offset
 
 GLASS: Colour = (64.0, 58.0, 52.0)
 RUBBER: Colour = (34.0, 33.0, 32.0)
@@ -126,9 +128,11 @@ class Vehicle:
     paint: Colour
 
     @property
-    def reach(self) -> float:
-        """See `Thing.reach`."""
-        return 0.0
+    def box(self) -> Box:
+        """See `Thing.box`."""
+        body = BODIES[self.body]
+        half, side = 0.5 * body.length, 0.5 * body.width
+        return Box(half, half, self.d - side, self.d + side, body.height)
 
     def place(self, time: float) -> float:
         """See `Thing.place`."""
@@ -165,147 +169,190 @@ class Vehicle:
 
     def draw(self, stage: Stage, s: float) -> None:
         """See `Thing.draw`."""
-        painter = _Painter(self, stage, s)
-        painter.sweep()
-        for side in (-1.0, 1.0):
-            if painter.shows(side):
-                painter.flank(side)
-        painter.end(front=False)
-        painter.end(front=True)
+        mesh = _mesh(self.body)
+        view = stage.view(self._street(s, mesh.corners))
+        direction = 1.0 if self.ahead else -1.0
+        origin, *units = stage.view(self._street(s, np.vstack([np.zeros(3), np.eye(3)])))
+        eye = np.array([-(origin @ (unit - origin)) for unit in units])
+        visible = [
+            side for side in mesh.sides if np.dot(side.normal, eye - np.array(side.point)) > 0.0
+        ]
+        visible.sort(key=lambda side: (side.rank, -view[side.faces[0].corners, 2].mean()))
+        corners, sizes, colours = [], [], []
+        for side in visible:
+            ahead, right, up = side.normal
+            light = stage.light.on(stage.normal(s, direction * ahead, direction * right, up))
+            surfaces = self._surfaces(stage, light, up)
+            for face in side.faces:
+                corners.append(view[face.corners])
+                sizes.append(face.corners.stop - face.corners.start)
+                colours.append(surfaces[face.surface])
+        if corners:
+            stage.canvas.polygons(np.concatenate(corners), sizes, colours, LABEL["car"])
+
+    def _surfaces(self, stage: Stage, light: Colour, up: float) -> dict[str, Colour]:
+        """Colours of the surfaces on a side under its light; `up` is how much it faces the sky."""
+        paint, horizon = tint(self.paint, light), stage.light.horizon
+        screen = mix(GLASS, horizon, 0.18 + 0.25 * max(0.0, up))
+        return {
+            "paint": mix(paint, horizon, 0.10 * max(0.0, up)),
+            "shoulder": mix(paint, horizon, 0.16),
+            "sill": mix(paint, tint(TRIM, light), 0.55),
+            "trim": tint(TRIM, light),
+            "seam": mix(paint, (20.0, 20.0, 20.0), 0.5),
+            "screen": screen,
+            "screen foot": mix(screen, (20.0, 20.0, 20.0), 0.35),
+            "window": mix(GLASS, horizon, 0.12),
+            "dark": (22.0, 21.0, 20.0),
+            "tyre": tint(RUBBER, light),
+            "rim": tint((150.0, 152.0, 154.0), light),
+            "hub": tint((80.0, 80.0, 82.0), light),
+            "headlight": tint((226.0, 228.0, 226.0), light),
+            "tail light": tint((36.0, 30.0, 168.0), light),
+            "indicator": tint((60.0, 120.0, 220.0), light),
+            "front plate": tint((215.0, 222.0, 222.0), light),
+            "rear plate": tint((60.0, 190.0, 215.0), light),
+        }
 
 
-class _Painter:
-    """Draws one vehicle; local axes x from the rear bumper, y to the right, z up."""
+@dataclass(frozen=True)
+class _Face:
+    """One polygon of a mesh: its rows in the mesh's corners, and what it is made of."""
 
-    def __init__(self, vehicle: Vehicle, stage: Stage, s: float) -> None:
-        self.vehicle, self.stage, self.s = vehicle, stage, s
-        self.body = BODIES[vehicle.body]
-        direction = 1.0 if vehicle.ahead else -1.0
-        self.direction = direction
-        origin, ahead, right = self.view(
-            np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-        )
-        self.eye = np.array([-(origin @ (ahead - origin)), -(origin @ (right - origin))])
+    corners: slice
+    surface: str
 
-    def view(self, local: Points) -> Points:
-        return self.stage.view(self.vehicle._street(self.s, local))
 
-    def light(self, ahead: float, right: float, up: float) -> Colour:
-        normal: Vector = self.stage.normal(
-            self.s, self.direction * ahead, self.direction * right, up
-        )
-        return self.stage.light.on(normal)
+@dataclass(frozen=True)
+class _Side:
+    """Faces that are seen or hidden together.
 
-    def shows(self, side: float) -> bool:
-        """Whether the flank on this side (−1 left, 1 right) faces the camera."""
-        return bool(side * self.eye[1] > 0.5 * self.body.width)
+    Attributes:
+        normal: Outward unit vector (ahead, right, up).
+        point: Any point of the side.
+        rank: Sides of lower rank are drawn first.
+        faces: From the body outwards.
+    """
 
-    def half_width(self, heights: Points) -> Points:
+    normal: Vector
+    point: Vector
+    rank: int
+    faces: tuple[_Face, ...]
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """A vehicle type's shape; corners N×3: x from the rear bumper, y to the right, z up."""
+
+    corners: Points
+    sides: tuple[_Side, ...]
+
+
+@cache
+def _mesh(name: str) -> _Mesh:
+    return _MeshBuilder(BODIES[name]).mesh()
+
+
+class _MeshBuilder:
+    """Sweeps a profile into a mesh."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.corners: list[Points] = []
+        self.count = 0
+
+    def mesh(self) -> _Mesh:
+        """The whole vehicle."""
+        sides = [*self._sweep(), self._flank(-1.0), self._flank(1.0)]
+        sides += [self._end(front=False), self._end(front=True)]
+        return _Mesh(np.concatenate(self.corners), tuple(sides))
+
+    def _face(self, corners: Points, surface: str) -> _Face:
+        self.corners.append(corners)
+        self.count += len(corners)
+        return _Face(slice(self.count - len(corners), self.count), surface)
+
+    def _half_width(self, heights: Points) -> Points:
         body = self.body
         share = np.clip((heights - body.waist) / (body.height - body.waist), 0.0, 1.0)
         return 0.5 * body.width * (1.0 - (1.0 - body.taper) * share)
 
-    def sweep(self) -> None:
-        """Bonnet, screens, roof and bumpers: the profile's edges across the width."""
+    def _sweep(self) -> Iterator[_Side]:
+        """Bumpers, bonnet, screens and roof: the profile's edges across the width."""
         profile = np.array(self.body.profile)
-        half = self.half_width(profile[:, 1])
-        left = self.view(np.column_stack([profile[:, 0], -half, profile[:, 1]]))
-        right = self.view(np.column_stack([profile[:, 0], half, profile[:, 1]]))
-        edges = sorted(
-            range(len(profile) - 1), key=lambda i: -(left[i] + left[i + 1])[2]
-        )
-        for i in edges:
+        half = self._half_width(profile[:, 1])
+        left = np.column_stack([profile[:, 0], -half, profile[:, 1]])
+        right = np.column_stack([profile[:, 0], half, profile[:, 1]])
+        for i in range(len(profile) - 1):
             run, rise = profile[i + 1] - profile[i]
             length = math.hypot(run, rise)
-            normal = (-rise / length, run / length)
-            middle = 0.5 * (profile[i] + profile[i + 1])
-            height = self.stage.canvas.camera.position[1]
-            if (self.eye[0] - middle[0]) * normal[0] + (height - middle[1]) * normal[1] <= 0.0:
-                continue
             quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
-            light = self.light(normal[0], 0.0, normal[1])
-            paint = self.vehicle.paint
-            if middle[1] < 0.5:
-                paint = mix(paint, TRIM, 0.55)
-            self.stage.canvas.face(quad, tint(paint, light), LABEL["car"])
+            middle = quad.mean(axis=0)
+            faces = [self._face(quad, "sill" if middle[2] < 0.5 else "paint")]
             if i in self.body.glazed:
-                centre = quad.mean(axis=0)
-                inset = centre + (quad - centre) * 0.88
-                sky = mix(GLASS, self.stage.light.horizon, 0.18 + 0.25 * max(0.0, normal[1]))
-                self.stage.canvas.face(inset, sky, LABEL["car"])
-                lower = np.stack(
-                    [inset[0], 0.5 * (inset[0] + inset[1]), 0.5 * (inset[3] + inset[2]), inset[3]]
-                )
-                if normal[0] > 0:
-                    lower = np.stack([lower[1], inset[1], inset[2], lower[2]])
-                self.stage.canvas.face(lower, mix(sky, (20, 20, 20), 0.35), LABEL["car"])
+                screen = middle + 0.88 * (quad - middle)
+                foot = screen[[0, 3, 2, 1]] if run > 0 and rise > 0 else screen[[1, 2, 3, 0]]
+                foot[2:] = foot[[1, 0]] + 0.5 * (foot[2:] - foot[[1, 0]])
+                faces += [self._face(screen, "screen"), self._face(foot, "screen foot")]
+            normal = (-rise / length, 0.0, run / length)
+            yield _Side(normal, (middle[0], 0.0, middle[2]), 0, tuple(faces))
 
-    def flank(self, side: float) -> None:
-        """One side: body, sill, windows, wheels."""
-        body, canvas = self.body, self.stage.canvas
-        light = self.light(0.0, side, 0.15)
-        paint = self.vehicle.paint
+    def _flank(self, side: float) -> _Side:
+        """The left (−1) or the right (1) side: body, windows, wheels."""
+        body = self.body
 
-        def flat(points: Points, lift: float = 0.0) -> Points:
-            half = self.half_width(points[:, 1]) + lift
-            return self.view(np.column_stack([points[:, 0], side * half, points[:, 1]]))
+        def face(outline: Points, surface: str, lift: float) -> _Face:
+            half = self._half_width(outline[:, 1]) + lift
+            corners = np.column_stack([outline[:, 0], side * half, outline[:, 1]])
+            return self._face(corners, surface)
 
-        profile = np.array(body.profile)
-        canvas.face(flat(profile), tint(paint, light), LABEL["car"])
-        length = body.length
-        # The shoulder mirrors the sky, the sill the road.
-        shoulder = np.array([[0.08, body.waist - 0.2], [0.08, body.waist - 0.03],
-                             [0.72 * length, body.waist - 0.03], [0.95 * length, body.waist - 0.24]])
-        bright = mix(tint(paint, light), self.stage.light.horizon, 0.18)
-        canvas.face(flat(shoulder, 0.005), bright, LABEL["car"])
-        sill = np.array([[0.06, 0.22], [0.03, 0.42], [length - 0.03, 0.42], [length - 0.04, 0.22]])
-        canvas.face(flat(sill, 0.005), mix(tint(paint, light), TRIM, 0.55), LABEL["car"])
+        length, waist, low = body.length, body.waist, body.profile[0][1]
+        shoulder = [[0.08, waist - 0.2], [0.08, waist - 0.03], [0.72 * length, waist - 0.03],
+                    [0.95 * length, waist - 0.24]]  # fmt: skip
+        sill = [[0.06, low], [0.03, low + 0.2], [length - 0.03, low + 0.2], [length - 0.04, low]]
+        faces = [
+            face(np.array(body.profile), "paint", 0.0),
+            face(np.array(shoulder), "shoulder", 0.005),
+            face(np.array(sill), "sill", 0.005),
+        ]
         for window in body.windows:
-            glass = mix(GLASS, self.stage.light.horizon, 0.12)
-            canvas.face(flat(np.array(window), 0.01), glass, LABEL["car"])
+            faces.append(face(np.array(window), "window", 0.01))
+            x = max(x for x, _ in window) + 0.03
+            seam = [[x, low + 0.1], [x + 0.025, low + 0.1], [x + 0.025, waist], [x, waist]]
+            faces.append(face(np.array(seam), "seam", 0.01))
         turn = np.linspace(0.0, 2.0 * math.pi, 16, endpoint=False)
-        circle = np.stack([np.cos(turn), np.sin(turn)], -1)
+        circle = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
         for x in body.wheels:
-            radius = body.wheel_radius
-            hub = np.array([x, radius])
+            hub, radius = np.array([x, body.wheel_radius]), body.wheel_radius
             arch = hub + circle * (radius + 0.06)
             arch[:, 1] = np.maximum(arch[:, 1], 0.2)
-            canvas.face(flat(arch, 0.01), (24.0, 23.0, 22.0), LABEL["car"])
-            canvas.face(flat(hub + circle * radius, 0.015), tint(RUBBER, light), LABEL["car"])
-            rim = tint((150, 152, 154), light)
-            canvas.face(flat(hub + circle * (0.62 * radius), 0.02), rim, LABEL["car"])
-            canvas.face(
-                flat(hub + circle * (0.3 * radius), 0.025), mix(rim, TRIM, 0.6), LABEL["car"]
-            )
+            faces.append(face(arch, "dark", 0.01))
+            for share, surface in ((1.0, "tyre"), (0.62, "rim"), (0.3, "hub")):
+                faces.append(face(hub + circle * (share * radius), surface, 0.02 - 0.005 * share))
+        return _Side((0.0, side, 0.0), (0.0, side * 0.5 * body.width, 0.0), 1, tuple(faces))
 
-    def end(self, front: bool) -> None:
-        """Lights, number plate and grille of the front or the rear, and the tyres below."""
-        body, canvas = self.body, self.stage.canvas
+    def _end(self, front: bool) -> _Side:
+        """Bumper, lights, number plate and tyres of the front or the rear."""
+        body = self.body
         x = body.length + 0.01 if front else -0.01
-        outward = 1.0 if front else -1.0
-        if outward * (self.eye[0] - x) <= 0.0:
-            return
-        light = self.light(outward, 0.0, 0.1)
-        half = 0.5 * body.width
-        low, high = body.lights
+        half, (low, high) = 0.5 * body.width, body.lights
 
-        def plate(y: float, width: float, bottom: float, top: float, colour: Colour) -> None:
-            corners = np.array([[x, y, bottom], [x, y + width, bottom], [x, y + width, top],
-                                [x, y, top]])  # fmt: skip
-            canvas.face(self.view(corners), colour, LABEL["car"])
+        def plate(y: float, width: float, bottom: float, top: float, surface: str) -> _Face:
+            corners = [[x, y, bottom], [x, y + width, bottom], [x, y + width, top], [x, y, top]]
+            return self._face(np.array(corners), surface)
 
-        for side in (-1.0, 1.0):
-            tyre = side * (half - 0.1) - 0.1
-            plate(tyre, 0.2, 0.0, 0.26, RUBBER)
-        plate(-half + 0.2, 2 * half - 0.4, 0.12, 0.26, (16.0, 16.0, 16.0))
-        plate(-half + 0.08, 2 * half - 0.16, 0.3, 0.42, mix(tint(self.vehicle.paint, light), TRIM, 0.7))
-        lamp: Colour = tint((226, 228, 226), light) if front else tint((36, 30, 168), light)
-        for side in (-1.0, 1.0):
-            y = side * (half - 0.18) - 0.15
-            plate(y, 0.3, low, high, lamp)
+        faces = [
+            plate(-half, 0.2, 0.0, 0.3, "tyre"),
+            plate(half - 0.2, 0.2, 0.0, 0.3, "tyre"),
+            plate(-half + 0.2, 2 * half - 0.4, 0.12, 0.28, "dark"),
+            plate(-half + 0.08, 2 * half - 0.16, 0.32, 0.44, "trim"),
+        ]
+        for y in (-half + 0.03, half - 0.33):
+            faces.append(plate(y, 0.3, low, high, "headlight" if front else "tail light"))
             if not front:
-                plate(y + 0.05, 0.2, low + 0.6 * (high - low), high, tint((60, 120, 220), light))
+                faces.append(plate(y + 0.05, 0.2, low + 0.6 * (high - low), high, "indicator"))
         if front:
-            plate(-0.45, 0.9, low - 0.06, low + 0.14, (30.0, 30.0, 30.0))
-        number = (215.0, 222.0, 222.0) if front else (60.0, 190.0, 215.0)
-        plate(-0.26, 0.52, 0.48, 0.6, tint(number, light))
+            faces.append(plate(-0.45, 0.9, low - 0.06, low + 0.14, "dark"))
+        faces.append(plate(-0.26, 0.52, 0.48, 0.6, "front plate" if front else "rear plate"))
+        outward = 1.0 if front else -1.0
+        return _Side((outward, 0.0, 0.0), (x, 0.0, 0.0), 2, tuple(faces))
