@@ -149,7 +149,7 @@ def test_autocast_leaves_scores_in_float32():
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_operators_are_well_formed(dtype, memory_format):
     features = random(2, 8, 3, 4, dtype=dtype).contiguous(memory_format=memory_format)
     text = unit_rows(3, 8)

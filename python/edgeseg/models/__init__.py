@@ -1,5 +1,6 @@
 """STDC-Seg with text guidance: the network that edgeseg trains."""
 
+from edgeseg.models.pretrained import load_pretrained_backbone, load_pretrained_stdcseg
 from edgeseg.models.segmentation import (
     SegmentationOutput,
     STDCSeg,
@@ -8,4 +9,12 @@ from edgeseg.models.segmentation import (
 )
 from edgeseg.models.stdc import BackboneName
 
-__all__ = ["BackboneName", "STDCSeg", "STDCSegConfig", "SegmentationOutput", "TextGuidance"]
+__all__ = [
+    "BackboneName",
+    "STDCSeg",
+    "STDCSegConfig",
+    "SegmentationOutput",
+    "TextGuidance",
+    "load_pretrained_backbone",
+    "load_pretrained_stdcseg",
+]

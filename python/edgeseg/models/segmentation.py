@@ -35,8 +35,8 @@ class STDCSegConfig:
         num_classes: K, 1 to 254.
         text_guidance: Where the score map enters: ``"encoder"`` (the paper: beside F4),
             ``"decoder"`` (ablation: beside the fused features), or None for plain STDC-Seg.
-        align_corners: How the logits are meant to be upsampled. A property of the trained
-            network; nothing inside it depends on it.
+        align_corners: How the logits are meant to be upsampled, and how ``"decoder"`` resizes
+            the score map. A property of the trained network.
         dropout: Probability before the last convolution of the head and the auxiliary heads.
         head_bias: Whether the heads' last convolutions have a bias. Only networks converted from
             mmsegmentation do.
@@ -153,6 +153,7 @@ class STDCSeg(nn.Module):
         fused = self.fusion(features.f2, context.stride8)
         if self.config.text_guidance == "decoder":
             assert scores is not None
+            # Bilinear, like the logits: our choice.
             scores_up = F.interpolate(
                 scores, fused.shape[2:], mode="bilinear", align_corners=self.config.align_corners
             )
