@@ -1,0 +1,120 @@
+"""The file that training writes: weights, what they were trained on, and how to go on.
+
+A checkpoint holds tensors and plain values only and is read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeseg.classes import ClassTable
+from edgeseg.errors import CheckpointError
+from edgeseg.files import write_atomically
+from edgeseg.models import STDCSeg, STDCSegConfig
+
+FORMAT = "edgeseg-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One state of one training run.
+
+    Attributes:
+        model_config: The network's shape.
+        state_dict: Weights as the optimiser left them, ``text_embeddings`` among them.
+        classes: Class names and palette.
+        text_provenance: Where the text embeddings come from; None for the baseline.
+        mean: Of R, G, B in 0..255, taken from the network's input.
+        std: Of R, G, B in 0..255, dividing the network's input.
+        training: Provenance: configuration, iteration, mIoU, versions. Plain values only.
+        ema: Exponential moving average of the weights, when the run kept one.
+        resume: Optimiser state and all else that going on needs; only in a run's last checkpoint.
+    """
+
+    model_config: STDCSegConfig
+    state_dict: Mapping[str, Tensor]
+    classes: ClassTable
+    text_provenance: str | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    training: Mapping[str, Any]
+    ema: Mapping[str, Tensor] | None = None
+    resume: Mapping[str, Any] | None = None
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights to use: the average where there is one, else the last."""
+        return self.state_dict if self.ema is None else self.ema
+
+    def model(self) -> STDCSeg:
+        """The network with :attr:`weights`, in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: The weights do not fit the network.
+        """
+        try:
+            network = STDCSeg(self.model_config, self.weights.get("text_embeddings"))
+            network.load_state_dict(self.weights)
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the weights do not fit {self.model_config}: {error}") from error
+        return network.eval()
+
+
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that ``path`` is at any time either the old or the new one, whole.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    content = {"format": FORMAT} | {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint)}
+    content["model_config"] = asdict(checkpoint.model_config)
+    content["classes"] = list(checkpoint.classes.names)
+    content["palette"] = [list(colour) for colour in checkpoint.classes.palette]
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, [buffer.getbuffer()])
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not a checkpoint of this version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a checkpoint that training wrote")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or not a PyTorch file: {error}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {found!r}; this edgeseg reads {FORMAT!r}. Convert "
+            "weights of other projects first"
+        )
+    try:
+        return Checkpoint(
+            model_config=STDCSegConfig(**content["model_config"]),
+            state_dict=content["state_dict"],
+            classes=ClassTable(
+                tuple(content["classes"]), tuple((r, g, b) for r, g, b in content["palette"])
+            ),
+            text_provenance=content["text_provenance"],
+            mean=tuple(content["mean"]),
+            std=tuple(content["std"]),
+            training=content["training"],
+            ema=content["ema"],
+            resume=content["resume"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} lacks or misstates a field: {error!r}") from error

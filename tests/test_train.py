@@ -1,0 +1,264 @@
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import edgeseg.train
+from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgeseg.classes import ClassTable
+from edgeseg.data import Augmentation, LabelledImages
+from edgeseg.errors import CheckpointError, ConfigError
+from edgeseg.models import STDCSeg, STDCSegConfig
+from edgeseg.text import TextEmbeddings
+from edgeseg.train import (
+    PRESETS,
+    TrainConfig,
+    TrainResult,
+    learning_rate,
+    parameter_groups,
+    train,
+    transfer_weights,
+)
+
+TABLE = ClassTable(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+TEXT = TextEmbeddings.random(("blue", "green", "grey", "red"), seed=0)
+CONFIG = TrainConfig(
+    dataset="folder",
+    augmentation=Augmentation((64, 64), (64, 64), (1.0, 1.5)),
+    eval_size=(64, 64),
+    iterations=18,
+    batch_size=6,
+    ohem="reference",  # the mean over a varying share of pixels need not fall
+    lr=0.02,
+    backbone_lr_scale=1.0,
+    warmup=3,
+    ema_decay=0.5,
+    eval_every=6,
+    save_every=12,
+    log_every=3,
+)
+
+
+def blocks(count: int, seed: int) -> LabelledImages:
+    """Images of 16×16 blocks, each noisy red, green or blue and labelled so; the rim is void."""
+    random = np.random.default_rng(seed)
+    images, labels = [], []
+    for _ in range(count):
+        label = random.integers(0, 3, (2, 2), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
+        image = 150.0 * np.eye(3)[label] + random.normal(50, 10, (64, 64, 3))
+        label[0] = 255
+        images.append(torch.from_numpy(image.clip(0, 255).astype(np.uint8)).permute(2, 0, 1))
+        labels.append(torch.from_numpy(label))
+    return LabelledImages(TABLE, tuple(map(str, range(count))), tuple(images), tuple(labels))
+
+
+def run(
+    output: Path,
+    config: TrainConfig = CONFIG,
+    text: TextEmbeddings | None = TEXT,
+    **options: object,
+) -> TrainResult:
+    return train(
+        config,
+        data=blocks(8, 0),
+        validation=blocks(4, 1),
+        text=text,
+        output=output,
+        accelerator="cpu",
+        console=Console(quiet=True),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors: threads only get into each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
+    """A whole run, and in ``half`` what ``last.pt`` was after 12 of 18 iterations."""
+    output = tmp_path_factory.mktemp("run")
+
+    def keep(path: Path, checkpoint: Checkpoint) -> None:
+        save_checkpoint(path, checkpoint)
+        if checkpoint.training["iteration"] == 12 and path.name == "last.pt":
+            (output / "half").mkdir()
+            shutil.copy(path, output / "half" / "last.pt")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edgeseg.train, "save_checkpoint", keep)
+        result = run(output)
+    return output, result
+
+
+def test_loss_falls_and_the_network_learns(finished: tuple[Path, TrainResult]) -> None:
+    output, result = finished
+    events = EventAccumulator(str(output / "curves"))
+    events.Reload()
+    for term in ("head", "auxiliary", "score", "detail"):
+        values = [event.value for event in events.Scalars(f"train/{term}")]
+        assert len(values) == 6
+        assert values[-1] < values[0], term
+    assert 0 <= events.Scalars("train/data_share")[0].value < 1
+    assert result.best_miou > 0.3  # a single class everywhere reaches 0.17
+    assert [event.step for event in events.Scalars("val/miou")] == [6, 12, 18]
+
+
+def test_resumed_run_is_bit_exact(finished: tuple[Path, TrainResult]) -> None:
+    output, result = finished
+    resumed = run(output / "half", resume=True)
+    whole, again = (load_checkpoint(p / "last.pt") for p in (output, output / "half"))
+    for name, value in whole.state_dict.items():
+        assert torch.equal(value, again.state_dict[name]), name
+    assert whole.ema is not None
+    assert again.ema is not None
+    for name, value in whole.ema.items():
+        assert torch.equal(value, again.ema[name]), name
+    np.testing.assert_array_equal(result.last.confusion, resumed.last.confusion)
+    assert result.best_miou == resumed.best_miou
+
+
+def test_checkpoint_tells_where_it_comes_from(finished: tuple[Path, TrainResult]) -> None:
+    output, result = finished
+    last, best = load_checkpoint(output / "last.pt"), load_checkpoint(output / "best.pt")
+    assert last.classes == TABLE
+    assert last.text_provenance == TEXT.provenance
+    assert last.model_config == STDCSegConfig("stdc1", 3, "encoder")
+    assert last.training["miou_last"] == result.last.miou
+    assert best.training["miou_best"] == result.best_miou
+    assert best.training["iteration"] == result.best_iteration
+    assert best.resume is None
+    assert last.training["config"]["ohem"] == "reference"
+    assert last.training["train_images"] == 8
+    assert str(output) not in repr(last.training)
+    # The table's rows are put into the order of the data's classes.
+    rows = torch.from_numpy(TEXT.vectors[[3, 1, 0]])
+    torch.testing.assert_close(last.state_dict["text_embeddings"], rows)
+
+
+def test_checkpoint_gives_the_network(finished: tuple[Path, TrainResult]) -> None:
+    checkpoint = load_checkpoint(finished[0] / "last.pt")
+    network = checkpoint.model()
+    assert not network.training
+    assert checkpoint.ema is not None
+    name = "head.classify.weight"
+    assert torch.equal(network.state_dict()[name], checkpoint.ema[name])
+    assert not torch.equal(checkpoint.ema[name], checkpoint.state_dict[name])
+    without = replace(checkpoint, ema=None).model()
+    assert torch.equal(without.state_dict()[name], checkpoint.state_dict[name])
+    with pytest.raises(CheckpointError, match="do not fit"):
+        replace(checkpoint, model_config=STDCSegConfig("stdc2", 3, "encoder")).model()
+
+
+def test_saved_checkpoint_is_read_back(tmp_path: Path) -> None:
+    network = STDCSeg(STDCSegConfig("stdc2", 3))
+    saved = Checkpoint(
+        network.config, network.state_dict(), TABLE, None, (1, 2, 3), (4, 5, 6), {"miou": 0.5}
+    )
+    save_checkpoint(tmp_path / "a.pt", saved)
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert replace(loaded, state_dict={}) == replace(saved, state_dict={})
+    assert all(torch.equal(v, loaded.state_dict[k]) for k, v in saved.state_dict.items())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_bad_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pt"
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(path)
+    path.write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="format None"):
+        load_checkpoint(path)
+    torch.save({"format": "edgeseg-checkpoint-1"}, path)
+    with pytest.raises(CheckpointError, match="model_config"):
+        load_checkpoint(path)
+    torch.save({"format": "edgeseg-checkpoint-1", "code": print}, path)
+    with pytest.raises(CheckpointError, match="damaged"):  # weights_only refuses a callable
+        load_checkpoint(path)
+
+
+def test_baseline_trains_without_text_and_without_average(tmp_path: Path) -> None:
+    short = replace(CONFIG, text_guidance=None, ema_decay=0.0, iterations=3, warmup=0)
+    run(tmp_path, short, text=None)
+    checkpoint = load_checkpoint(tmp_path / "last.pt")
+    assert checkpoint.ema is None
+    assert checkpoint.text_provenance is None
+    assert "text_embeddings" not in checkpoint.state_dict
+
+
+def test_contradictions_are_refused(finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    output, _ = finished
+    with pytest.raises(ConfigError, match="no text table is given"):
+        run(tmp_path / "new", text=None)
+    with pytest.raises(ConfigError, match=r"no text embedding for \['blue'\]"):
+        run(tmp_path / "new", text=TEXT.select(("red", "green")))
+    with pytest.raises(ConfigError, match="exists; resume"):
+        run(output)
+    with pytest.raises(ConfigError, match="to resume"):
+        run(tmp_path / "new", resume=True)
+    with pytest.raises(CheckpointError, match=r"lr \(was 0.02, is 0.1\)"):
+        run(output, replace(CONFIG, lr=0.1), resume=True)
+    with pytest.raises(ConfigError, match="batch_size"):
+        replace(CONFIG, batch_size=1)
+    with pytest.raises(ConfigError, match="warmup"):
+        replace(CONFIG, warmup=18)
+
+
+def test_learning_rate_by_hand() -> None:
+    config = replace(CONFIG, lr=1.0, min_lr=0.1, iterations=10, warmup=4)
+    assert learning_rate(config, 0) == pytest.approx(0.25)
+    assert learning_rate(config, 1) == pytest.approx(0.5 * (0.1 + 0.9 * 0.9**0.9))
+    assert learning_rate(config, 5) == pytest.approx(0.1 + 0.9 * 0.5**0.9)
+    assert learning_rate(replace(config, warmup=0), 0) == 1.0
+
+
+def test_parameter_groups_cover_each_parameter_once() -> None:
+    network = STDCSeg(STDCSegConfig("stdc1", 3))
+    groups = parameter_groups(network, replace(CONFIG, backbone_lr_scale=0.1))
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in network.parameters())
+    decay = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
+    for name, parameter in network.named_parameters():
+        in_backbone = name.startswith("backbone.")
+        is_norm = parameter.ndim == 1
+        assert decay[id(parameter)] == (
+            0.0 if is_norm and not in_backbone else 5e-4,
+            0.1 if in_backbone else 1.0,
+        ), name
+
+
+def test_weights_transfer_to_other_classes_and_to_text_guidance() -> None:
+    start = STDCSeg(STDCSegConfig("stdc1", 7))
+    checkpoint = Checkpoint(start.config, start.state_dict(), TABLE, None, (0, 0, 0), (1, 1, 1), {})
+    vectors = torch.from_numpy(TEXT.vectors)
+    network = STDCSeg(STDCSegConfig("stdc1", 4, "encoder"), vectors)
+    assert transfer_weights(network, checkpoint) > 200
+    source, target = start.state_dict(), network.state_dict()
+    wider = [k for k in source if k in target and source[k].shape != target[k].shape]
+    assert any(k.startswith("context_path.") for k in wider)
+    for name, value in target.items():
+        if name.startswith("backbone."):
+            assert torch.equal(value, source[name]), name
+        elif name in wider and name.startswith("context_path."):
+            assert torch.equal(value[:, :1024], source[name]), name
+    assert torch.equal(target["text_embeddings"], vectors)
+    with pytest.raises(CheckpointError, match="same backbone"):
+        transfer_weights(network, replace(checkpoint, state_dict={}))
+
+
+def test_presets_name_themselves_by_their_data() -> None:
+    assert all(name.startswith(c.dataset.replace("_", "-")) for name, c in PRESETS.items())
