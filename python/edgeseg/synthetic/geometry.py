@@ -20,6 +20,9 @@ Points = NDArray[np.float64]
 PERIOD = 320.0
 """Length of the street in metres before it repeats."""
 
+FARTHEST = 1500.0
+"""Depth in metres that stands for the horizon."""
+
 NEAR = 0.4
 """Depth in metres below which surfaces are cut off."""
 

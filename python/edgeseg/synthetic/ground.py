@@ -15,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.synthetic.canvas import FRACTION_BITS, Colour, Image, fixed
-from edgeseg.synthetic.geometry import PERIOD, Points, clip_near
+from edgeseg.synthetic.geometry import FARTHEST, PERIOD, Points, clip_near
 from edgeseg.synthetic.stage import LABEL, Stage
 from edgeseg.synthetic.textures import TILE, noise_tile, sample_noise
 
 Field = NDArray[np.float32]
-
-FARTHEST = 1500.0
-"""Depth in metres given to the row at the horizon."""
 
 FILLET = 4.0
 """Radius in metres of the kerb's curve at a street corner."""
@@ -32,6 +29,9 @@ JUST_BEHIND = 20.0
 
 DETAIL_SIGHT = 90.0
 """Metres ahead of the camera beyond which side streets and crossings are not drawn."""
+
+GRAIN = 0.011
+"""Metres per sample of the finest texture."""
 
 KERB_TOP = 0.14
 """Width of the kerb stones in metres."""
@@ -126,13 +126,13 @@ def draw_ground(
     is_kerb_face = ~is_road & (on_pavement < 0.0)
 
     stains = sample_noise(1.6, s + ground.offset, d, 0.11)
-    fine = sample_noise(0.5, s, d + ground.offset, 0.02)
-    fine *= np.clip(0.05 / rays.along, 0.0, 1.0)
+    fine = sample_noise(0.5, s, d + ground.offset, GRAIN)
+    fine *= np.clip(4.0 * GRAIN / rays.along, 0.0, 1.0)
     stains *= np.clip(2.0 / rays.along, 0.0, 1.0)
 
     # Tyres darken their tracks, rain leaves dirt along the kerb.
     lane = np.abs(d) - 0.5 * road.half_width
-    tone = 1.0 + 0.07 * stains + 0.13 * fine - 0.05 * np.exp(-((np.abs(lane) - 0.8) ** 2) / 0.1)
+    tone = 1.0 + 0.06 * stains + 0.08 * fine - 0.05 * np.exp(-((np.abs(lane) - 0.8) ** 2) / 0.1)
     tone -= 0.12 * np.exp(np.minimum(off_road, 0.0) / 0.25)
     tone *= _patch_tones(stage, ground, top)
     colour = np.empty((*s.shape, 3), np.float32)

@@ -49,10 +49,10 @@ class Lens:
 def sample_lens(random: Random) -> Lens:
     """Draw a camera."""
     return Lens(
-        exposure=random.triangular(0.6, 1.25, 0.95),
-        gamma=random.uniform(0.95, 1.35),
-        saturation=random.uniform(0.65, 1.15),
-        warmth=random.uniform(-0.06, 0.06),
+        exposure=random.triangular(0.75, 1.6, 1.2),
+        gamma=random.uniform(0.95, 1.5),
+        saturation=random.uniform(0.5, 1.05),
+        warmth=random.uniform(-0.09, 0.05),
         vignette=random.uniform(0.0, 0.35),
         blur=random.uniform(0.3, 0.8),
         noise=random.triangular(0.8, 5.0, 2.0),

@@ -89,10 +89,10 @@ def sample_light(random: Random) -> Light:
     ambient = {"clear": 0.52, "broken": 0.6, "overcast": 0.78, "rain": 0.66}[weather]
     ambient *= random.uniform(0.85, 1.1)
     sky_colour = mix((1.1, 1.0, 0.93), (1.02, 1.0, 0.99), grey)
-    blue_zenith = (random.uniform(195, 240), random.uniform(140, 175), random.uniform(80, 130))
-    cloud_grey = random.uniform(165, 225) if weather == "overcast" else random.uniform(135, 185)
+    blue_zenith = (random.uniform(205, 250), random.uniform(150, 205), random.uniform(90, 175))
+    cloud_grey = random.uniform(180, 240) if weather == "overcast" else random.uniform(150, 200)
     zenith = mix(blue_zenith, (cloud_grey + 4, cloud_grey, cloud_grey - 2), grey)
-    blue_horizon = (245.0 - 35.0 * warmth, 238.0 - 10.0 * warmth, 222.0 + 20.0 * warmth)
+    blue_horizon = (252.0 - 30.0 * warmth, 246.0 - 8.0 * warmth, 234.0 + 14.0 * warmth)
     pale = min(245.0, cloud_grey + random.uniform(15, 45))
     horizon = mix(blue_horizon, (pale, pale, pale - 2), grey)
     haze = {"clear": 0.0012, "broken": 0.0018, "overcast": 0.0035, "rain": 0.007}[weather]

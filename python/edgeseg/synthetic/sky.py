@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour
+from edgeseg.synthetic.geometry import FARTHEST
 from edgeseg.synthetic.light import tint
 from edgeseg.synthetic.stage import LABEL, Stage
 from edgeseg.synthetic.textures import TILE, noise_tile, sample_noise
 
 SKYLINE_DEPTH = 260.0
 """Metres: how much haze lies before the skyline."""
+
+HAZE_LAYER = 40.0
+"""Metres: how high the haze reaches before the sky."""
 
 CLOUD_SCALE = 0.012
 """Size of a cloud noise sample, in units of the cloud layer's height."""
@@ -91,6 +95,8 @@ def draw_sky(stage: Stage, skyline: Skyline) -> None:
     colour += glow[..., None] * np.array([0.8, 0.95, 1.0], np.float32)
     canvas.frame[:bottom] = np.clip(colour, 0.0, 255.0)
     canvas.labels[:bottom] = LABEL["sky"]
+    haze = np.float32(canvas.extinction * HAZE_LAYER) / np.maximum(up, HAZE_LAYER / FARTHEST)
+    canvas.air[:bottom] = 1.0 - np.exp(-haze)
 
 
 def draw_skyline(stage: Stage, skyline: Skyline) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +16,9 @@ from edgeseg.synthetic.stage import LABEL, Box, Stage, hull, shadow_offset
 
 GLASS: Colour = (64.0, 58.0, 52.0)
 RUBBER: Colour = (34.0, 33.0, 32.0)
+CORNER = 0.14
+"""How far from a corner of the profile its rounding begins, in metres."""
+
 TRIM: Colour = (44.0, 43.0, 42.0)
 
 
@@ -196,12 +199,12 @@ class Vehicle:
         screen = mix(GLASS, horizon, 0.18 + 0.25 * max(0.0, up))
         return {
             "paint": mix(paint, horizon, 0.10 * max(0.0, up)),
-            "shoulder": mix(paint, horizon, 0.16),
+            "shoulder": mix(paint, horizon, 0.08),
             "sill": mix(paint, tint(TRIM, light), 0.55),
             "trim": tint(TRIM, light),
             "seam": mix(paint, (20.0, 20.0, 20.0), 0.5),
             "screen": screen,
-            "screen foot": mix(screen, (20.0, 20.0, 20.0), 0.35),
+            "screen foot": mix(screen, (20.0, 20.0, 20.0), 0.18),
             "window": mix(GLASS, horizon, 0.12),
             "dark": (22.0, 21.0, 20.0),
             "tyre": tint(RUBBER, light),
@@ -248,6 +251,17 @@ class _Mesh:
     sides: tuple[_Side, ...]
 
 
+def _rounded(profile: Sequence[tuple[float, float]]) -> Points:
+    """A profile with its corners cut; edge i of the profile becomes edge 2i."""
+    points = np.array(profile)
+    steps = np.diff(points, axis=0)
+    lengths = np.hypot(steps[:, 0], steps[:, 1])[:, None]
+    cut = steps * np.minimum(CORNER / lengths, 0.3)
+    ends = np.stack([points[:-1] + cut, points[1:] - cut], axis=1).reshape(-1, 2)
+    ends[0], ends[-1] = points[0], points[-1]
+    return ends
+
+
 @cache
 def _mesh(name: str) -> _Mesh:
     return _MeshBuilder(BODIES[name]).mesh()
@@ -279,7 +293,7 @@ class _MeshBuilder:
 
     def _sweep(self) -> Iterator[_Side]:
         """Bumpers, bonnet, screens and roof: the profile's edges across the width."""
-        profile = np.array(self.body.profile)
+        profile = _rounded(self.body.profile)
         half = self._half_width(profile[:, 1])
         left = np.column_stack([profile[:, 0], -half, profile[:, 1]])
         right = np.column_stack([profile[:, 0], half, profile[:, 1]])
@@ -289,7 +303,7 @@ class _MeshBuilder:
             quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
             middle = quad.mean(axis=0)
             faces = [self._face(quad, "sill" if middle[2] < 0.5 else "paint")]
-            if i in self.body.glazed:
+            if i % 2 == 0 and i // 2 in self.body.glazed:
                 screen = middle + 0.88 * (quad - middle)
                 foot = screen[[0, 3, 2, 1]] if run > 0 and rise > 0 else screen[[1, 2, 3, 0]]
                 foot[2:] = foot[[1, 0]] + 0.5 * (foot[2:] - foot[[1, 0]])
@@ -311,7 +325,7 @@ class _MeshBuilder:
                     [0.95 * length, waist - 0.24]]  # fmt: skip
         sill = [[0.06, low], [0.03, low + 0.2], [length - 0.03, low + 0.2], [length - 0.04, low]]
         faces = [
-            face(np.array(body.profile), "paint", 0.0),
+            face(_rounded(body.profile), "paint", 0.0),
             face(np.array(shoulder), "shoulder", 0.005),
             face(np.array(sill), "sill", 0.005),
         ]
@@ -344,7 +358,7 @@ class _MeshBuilder:
         faces = [
             plate(-half, 0.2, 0.0, 0.3, "tyre"),
             plate(half - 0.2, 0.2, 0.0, 0.3, "tyre"),
-            plate(-half + 0.2, 2 * half - 0.4, 0.12, 0.28, "dark"),
+            plate(-half + 0.2, 2 * half - 0.4, 0.06, 0.32, "dark"),
             plate(-half + 0.08, 2 * half - 0.16, 0.32, 0.44, "trim"),
         ]
         for y in (-half + 0.03, half - 0.33):
