@@ -1,4 +1,4 @@
-"""The command line: `edgeseg demo | predict | export | verify | info | doctor`.
+"""The command line: `edgeseg demo | predict | train | export | verify | info | doctor`.
 
 Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
 130 interrupted.
@@ -12,7 +12,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edgeseg.engine_file import Manifest
-from edgeseg.errors import EdgesegError, InputError
+from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
 from edgeseg.predict import Report
 from edgeseg.runtime.result import Picture
 
@@ -121,7 +122,49 @@ def predict(
     _print_report(report, as_json)
 
 
-# --------------------------------------------------------------------------------- engine files
+# ------------------------------------------------------------------------ training and engines
+
+
+@app.command()
+def train(
+    preset: Annotated[str, typer.Argument(help="Recipe; an unknown one lists those there are.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with train/ and val/; later ones replace images by name."),
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Text embeddings, NAME.npy.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to start from.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last.pt.")] = False,
+    iterations: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Train a network; leaves best.pt, last.pt and TensorBoard curves."""
+    require("train", "torch", "lightning", "tensorboard")
+    import torch
+
+    from edgeseg import train as training
+    from edgeseg.checkpoint import load_checkpoint
+    from edgeseg.text import TextEmbeddings
+
+    if preset not in training.PRESETS:
+        raise ConfigError(f"no recipe {preset!r}; there are {', '.join(training.PRESETS)}")
+    config = training.PRESETS[preset]
+    if iterations is not None:
+        config = replace(config, iterations=iterations)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    images, validation = training.load_data(config, data or [])
+    training.train(
+        config,
+        data=images,
+        validation=validation,
+        text=None if text is None else TextEmbeddings.load(text),
+        output=out,
+        init=None if init is None else load_checkpoint(init),
+        resume=resume,
+        console=console,
+    )
 
 
 @app.command()
@@ -141,6 +184,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Make an engine file from a checkpoint and compare it with PyTorch."""
+    require("export", "torch", "onnx", "onnxscript")
     from edgeseg.export import ExportConfig, export_engine
 
     width, height = _size(size)
@@ -219,6 +263,19 @@ def doctor(as_json: Json = False) -> None:
         console.print(table)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
+
+
+def require(extra: str, *packages: str) -> None:
+    """Tell which extra to install where one of its packages is missing.
+
+    Raises:
+        MissingDependencyError: it names the extra.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise MissingDependencyError(
+            f"this needs {', '.join(missing)}, which is not installed; "
+            f"pip install 'edgeseg[{extra}]'"
+        )
 
 
 # ------------------------------------------------------------------------------------- printing

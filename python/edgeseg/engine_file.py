@@ -26,14 +26,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgeseg.errors import EngineError
 from edgeseg.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 SUFFIX = ".edgeseg"
 ALIGNMENT = 4096
 MANIFEST_NAME = "manifest.json"

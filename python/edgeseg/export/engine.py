@@ -90,7 +90,7 @@ def export_engine(
         EngineError: the engine's float32 labels do not agree with PyTorch's.
         OutputError: the file cannot be written.
     """
-    trained = load_checkpoint(checkpoint)
+    trained = load_checkpoint(Path(checkpoint))
     model = trained.model()
     onnx_model = to_onnx(model, config.height, config.width, config.weights)
     parts: dict[str, bytes] = {"onnx/model.onnx": onnx_model}
@@ -142,7 +142,7 @@ def trained_labels(
     grid = (-(-network_input.height // 8), -(-network_input.width // 8))
     placement = place(size, network_input, grid, align_corners=align_corners)
     image = np.empty((3, network_input.height, network_input.width), np.float32)
-    labels = np.empty((1, *size), np.uint8)
+    labels: NDArray[np.uint8] = np.empty((1, *size), np.uint8)
     _core.preprocess(
         frame,
         image,

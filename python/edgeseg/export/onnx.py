@@ -39,7 +39,8 @@ def to_onnx(
     if weights == "float16":
         _store_weights_as_float16(proto)
     onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString()
+    serialized: bytes = proto.SerializeToString()
+    return serialized
 
 
 def _strip_debug_information(proto: onnx.ModelProto) -> None:
