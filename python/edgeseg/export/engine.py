@@ -142,7 +142,7 @@ def trained_labels(
     grid = (-(-network_input.height // 8), -(-network_input.width // 8))
     placement = place(size, network_input, grid, align_corners=align_corners)
     image = np.empty((3, network_input.height, network_input.width), np.float32)
-    labels: NDArray[np.uint8] = np.empty((1, *size), np.uint8)
+    labels: NDArray[np.uint8] = np.empty(size, np.uint8)
     _core.preprocess(
         frame,
         image,
@@ -153,8 +153,10 @@ def trained_labels(
     )
     with torch.inference_mode():
         logits = model(torch.from_numpy(image)[None]).numpy()
-    _core.upsample_argmax(logits, labels, source=placement.source, align_corners=align_corners)
-    return labels[0]
+    _core.upsample_argmax(
+        logits, labels[None], source=placement.source, align_corners=align_corners
+    )
+    return labels
 
 
 def _describe(
