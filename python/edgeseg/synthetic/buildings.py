@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour, Image
-from edgeseg.synthetic.geometry import NEAR, Points
+from edgeseg.synthetic.geometry import NEAR, Points, faces_camera
 from edgeseg.synthetic.light import Vector, mix, tint
 from edgeseg.synthetic.stage import LABEL, Box, Stage, box_shadow
 from edgeseg.synthetic.textures import wall
@@ -24,6 +24,9 @@ FLAT_BELOW = 5.0
 
 GLAZED = 0.2
 """Share of a façade that is dark glass, as its mean colour sees it."""
+
+CHIMNEY_SIGHT = 100.0
+"""Metres ahead of the camera beyond which chimneys are left out."""
 
 SHARPNESS = 0.8
 """Texture pixels per image pixel at a panel's nearest point."""
@@ -122,7 +125,8 @@ class Building:
             length = math.hypot(self.roof, run)
             facing = stage.normal(s, 0.0, -self.side * self.roof / length, run / length)
             self._draw_panel(stage, "roof", slope, facing)
-            self._draw_chimney(stage, s, middle, ridge)
+            if s - stage.canvas.camera.position[2] < CHIMNEY_SIGHT:
+                self._draw_chimney(stage, s, middle, ridge)
         facade = self._outward([[s, front, eaves], [end, front, eaves], [end, front, 0],
                                 [s, front, 0]])  # fmt: skip
         self._draw_panel(stage, "front", facade, stage.normal(s, 0.0, -self.side, 0.0))
@@ -133,8 +137,7 @@ class Building:
 
     def _draw_panel(self, stage: Stage, part: str, street: Points, facing: Vector) -> None:
         view = stage.view(street)
-        across, down = view[1] - view[0], view[3] - view[0]
-        if np.cross(across, down) @ view[0] <= 0.0:
+        if not faces_camera(view):
             return
         canvas, light = stage.canvas, stage.light.on(facing)
         if view[:, 2].min() > NEAR:

@@ -24,6 +24,9 @@ FRACTION_BITS = 4
 FAR_OFF = 1 << 14
 """Pixels beyond which corners are clamped, so that fixed-point coordinates cannot overflow."""
 
+SPECK = 1.0
+"""Pixels; smaller parts of an object are left out."""
+
 SPLIT_RATIO = 1.8
 """Ratio of depths within one piece of a textured panel."""
 
@@ -81,8 +84,11 @@ class Canvas:
             if self._misses(corners):
                 return
             veil = self.veil(float(depth.mean()))
-            for size, end, colour in zip(sizes, ends, colours, strict=True):
-                self._fill(corners[end - size : end], colour, label, veil)
+            starts = np.array([0, *ends[:-1]])
+            extent = np.maximum.reduceat(corners, starts) - np.minimum.reduceat(corners, starts)
+            large = extent.max(axis=1) > SPECK * (1 << FRACTION_BITS)
+            for i in np.flatnonzero(large).tolist():
+                self._fill(corners[ends[i] - sizes[i] : ends[i]], colours[i], label, veil)
         elif depth.max() > NEAR:
             for size, end, colour in zip(sizes, ends, colours, strict=True):
                 visible = clip_near(view[end - size : end])
@@ -127,8 +133,9 @@ class Canvas:
         if self._misses(corners.reshape(-1, 2)):
             return
         veil = self.veil(float(ends[:, :, 2].mean()))
-        for outline, colour in zip(corners, colours, strict=True):
-            self._fill(outline, colour, label, veil)
+        size = np.hypot(along[:, 0], along[:, 1]) + 2.0 * reach.max(axis=1)
+        for i in np.flatnonzero(size > SPECK).tolist():
+            self._fill(corners[i], colours[i], label, veil)
 
     def panel(
         self,
@@ -149,20 +156,23 @@ class Canvas:
             light: BGR factors on the texture.
             solid: h×w, 255 where the label counts; by default where alpha is above half.
         """
-        if not self.sees(corners):
-            return
         left, right = (max(float(depth), FIRST_SPLIT) for depth in corners[:2, 2])
         pieces = 1 + int(abs(math.log(right / left)) / math.log(SPLIT_RATIO))
+        if pieces == 1:
+            self._piece(corners, texture, label, light, solid)
+            return
         # Depth is linear along the panel; equal ratios of depth give cuts of equal sharpness.
         depths = left * (right / left) ** np.linspace(0.0, 1.0, pieces + 1)[1:-1]
-        span = corners[1, 2] - corners[0, 2]
-        cuts = [0.0, *((depths - corners[0, 2]) / span), 1.0] if pieces > 1 else [0.0, 1.0]
-        columns = [round(cut * texture.shape[1]) for cut in cuts]
+        inner = (depths - corners[0, 2]) / (corners[1, 2] - corners[0, 2])
+        cuts = [0.0, *inner.tolist(), 1.0]
         across_top, across_bottom = corners[1] - corners[0], corners[2] - corners[3]
         # The farthest piece first, so that overlapping borders show the nearer one.
         order = range(pieces) if left > right else reversed(range(pieces))
+        width = texture.shape[1]
         for i in order:
             a, b = cuts[i], cuts[i + 1]
+            first = min(round(a * width), width - 1)
+            columns = slice(first, max(round(b * width), first + 1))
             part = np.stack(
                 [
                     corners[0] + across_top * a,
@@ -171,16 +181,8 @@ class Canvas:
                     corners[3] + across_bottom * a,
                 ]
             )
-            piece = slice(
-                min(columns[i], texture.shape[1] - 1), max(columns[i + 1], columns[i] + 1)
-            )
-            mask = None if solid is None else solid[:, piece]
-            self._piece(part, texture[:, piece], label, light, mask)
-
-    def sees(self, view: Points) -> bool:
-        """Whether the hull of some points (N×3, camera coordinates) may touch the image."""
-        visible = clip_near(view)
-        return len(visible) > 0 and not self._misses(fixed(self.camera.pixels(visible)))
+            mask = None if solid is None else solid[:, columns]
+            self._piece(part, texture[:, columns], label, light, mask)
 
     def _fill(self, corners: NDArray[np.int32], colour: Colour, label: int, veil: float) -> None:
         """Fill a polygon in fixed-point pixels on all three layers."""
@@ -201,12 +203,13 @@ class Canvas:
             or low[1] > size[1] + margin
         )
 
-    def _window(self, points: Points) -> tuple[slice, slice] | None:
+    def _window(self, outline: Points) -> tuple[slice, slice] | None:
         """Rows and columns that a polygon in pixels may touch, or None outside the image."""
-        left, top = points.min(axis=0)
-        right, bottom = points.max(axis=0)
-        rows = slice(max(math.floor(top) - 1, 0), min(math.ceil(bottom) + 2, self.camera.height))
-        columns = slice(max(math.floor(left) - 1, 0), min(math.ceil(right) + 2, self.camera.width))
+        x, y = outline.T.tolist()
+        rows = slice(max(math.floor(min(y)) - 1, 0), min(math.ceil(max(y)) + 2, self.camera.height))
+        columns = slice(
+            max(math.floor(min(x)) - 1, 0), min(math.ceil(max(x)) + 2, self.camera.width)
+        )
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return None
         return rows, columns
@@ -214,6 +217,7 @@ class Canvas:
     def _piece(
         self, corners: Points, texture: Image, label: int, light: Colour, solid: Image | None
     ) -> None:
+        """Draw a panel or a part of one in a single perspective warp."""
         visible = clip_near(corners)
         if len(visible) < 3:
             return
@@ -222,50 +226,46 @@ class Canvas:
         if window is None:
             return
         rows, columns = window
-        texture, solid = _minify(texture, solid, outline)
-        texture = tinted(texture, light)
-        height, width = texture.shape[:2]
-
-        # Texture pixel to camera coordinates is affine, and the pinhole makes it a homography.
-        plane = np.stack(
-            [
-                (corners[1] - corners[0]) / width,
-                (corners[3] - corners[0]) / height,
-                corners[0]
-                + 0.5 * ((corners[1] - corners[0]) / width)
-                + 0.5 * ((corners[3] - corners[0]) / height),
-            ],
-            axis=1,
-        )
-        shift = np.array([[1.0, 0.0, -columns.start], [0.0, 1.0, -rows.start], [0.0, 0.0, 1.0]])
-        homography = shift @ self.camera.intrinsics @ plane
         size = (columns.stop - columns.start, rows.stop - rows.start)
-        warped = cv2.warpPerspective(texture, homography, size, borderMode=cv2.BORDER_REPLICATE)
-
+        veil = self.veil(float(visible[:, 2].mean()))
+        texture, solid = _minify(texture, solid, outline)
+        homography = self._homography(corners, texture, window)
+        warped = cv2.warpPerspective(
+            tinted(texture, light), homography, size, borderMode=cv2.BORDER_REPLICATE
+        )
         edge = [fixed(outline - np.array([columns.start, rows.start]))]
         cover = np.zeros((size[1], size[0]), np.uint8)
         cv2.fillPoly(cover, edge, (255,), cv2.LINE_AA, FRACTION_BITS)
-        inside = np.zeros_like(cover)
-        cv2.fillPoly(inside, edge, (255,), cv2.LINE_8, FRACTION_BITS)
-        if texture.shape[2] == 4:
-            cover = cv2.multiply(cover, cv2.extractChannel(warped, 3), scale=1 / 255)
+        if texture.shape[2] == 3:
+            weight = cover.astype(np.float32) * np.float32(1 / 255)
+            whole = [fixed(outline)]
+            cv2.fillPoly(self.labels, whole, (label,), cv2.LINE_8, FRACTION_BITS)
+            cv2.fillPoly(self.air, whole, (veil,), cv2.LINE_8, FRACTION_BITS)
+        else:
+            alpha = cv2.multiply(cover, cv2.extractChannel(warped, 3), scale=1 / 255)
             warped = cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR)
+            weight = alpha.astype(np.float32) * np.float32(1 / 255)
+            inside = np.zeros_like(cover)
+            cv2.fillPoly(inside, edge, (1,), cv2.LINE_8, FRACTION_BITS)
             if solid is None:
-                inside = cv2.bitwise_and(
-                    inside, cv2.threshold(cover, 127, 255, cv2.THRESH_BINARY)[1]
-                )
-        if solid is not None:
-            stencil = cv2.warpPerspective(
-                solid, homography, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-            )
-            inside = cv2.bitwise_and(inside, stencil)
-        weight = cover.astype(np.float32) * np.float32(1 / 255)
-        rest = 1.0 - weight
-        frame, air = self.frame[rows, columns], self.air[rows, columns]
-        frame[:] = cv2.blendLinear(warped, frame, weight, rest)
-        air *= rest
-        air += np.float32(self.veil(float(visible[:, 2].mean()))) * weight
-        self.labels[rows, columns][inside > 0] = label
+                counts = alpha > 127
+            else:
+                counts = cv2.warpPerspective(solid, homography, size, flags=cv2.INTER_NEAREST) > 0
+            self.labels[rows, columns][counts & (inside > 0)] = label
+            air = self.air[rows, columns]
+            air += weight * (np.float32(veil) - air)
+        frame = self.frame[rows, columns]
+        frame[:] = cv2.blendLinear(warped, frame, weight, 1.0 - weight)
+
+    def _homography(self, corners: Points, texture: Image, window: tuple[slice, slice]) -> Points:
+        """3×3 map from pixels of a panel's texture to pixels of a window of the image."""
+        height, width = texture.shape[:2]
+        right, down = (corners[1] - corners[0]) / width, (corners[3] - corners[0]) / height
+        # Texture pixel to camera coordinates is affine, and the pinhole does the rest.
+        plane = np.stack([right, down, corners[0] + 0.5 * (right + down)], axis=1)
+        rows, columns = window
+        shift = np.array([[1.0, 0.0, -columns.start], [0.0, 1.0, -rows.start], [0.0, 0.0, 1.0]])
+        return np.asarray(shift @ self.camera.intrinsics @ plane)
 
 
 def tinted(texture: Image, factors: Colour) -> Image:
@@ -279,11 +279,11 @@ def tinted(texture: Image, factors: Colour) -> Image:
 
 def _minify(texture: Image, solid: Image | None, outline: Points) -> tuple[Image, Image | None]:
     """Shrink a texture towards its size on screen, each axis for itself, against aliasing."""
-    extent = outline.max(axis=0) - outline.min(axis=0)
+    x, y = outline.T.tolist()
     height, width = texture.shape[:2]
     # Slanted edges make the bounding box taller than the panel; the margin keeps it sharp.
-    new_width = max(1, min(width, math.ceil(1.3 * float(extent[0]))))
-    new_height = max(1, min(height, math.ceil(1.3 * float(extent[1]))))
+    new_width = max(1, min(width, math.ceil(1.3 * (max(x) - min(x)))))
+    new_height = max(1, min(height, math.ceil(1.3 * (max(y) - min(y)))))
     if new_width > 0.8 * width and new_height > 0.8 * height:
         return texture, solid
     size = (new_width, new_height)

@@ -145,3 +145,11 @@ def clip_near(polygon: Points, near: float = NEAR) -> Points:
         if (a[2] >= near) != (b[2] >= near):
             kept.append(a + (b - a) * ((near - a[2]) / (b[2] - a[2])))
     return np.array(kept).reshape(-1, 3)
+
+
+def faces_camera(corners: Points) -> bool:
+    """Whether a panel (top left, top right, bottom right, …; camera axes) shows its front."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = corners[:3].tolist()
+    # The volume spanned by three corners, seen from the camera.
+    volume = ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
+    return bool(volume > 0.0)

@@ -44,26 +44,28 @@ class Light:
 
     def on(self, normal: Vector) -> Colour:
         """Light on a surface with this unit normal, BGR factors."""
-        facing = max(0.0, sum(n * s for n, s in zip(normal, self.sun, strict=True)))
+        (x, y, z), (sun_x, sun_y, sun_z) = normal, self.sun
+        facing = max(0.0, x * sun_x + y * sun_y + z * sun_z)
         # A wall sees half the sky, and the lit ground below it gives some back.
-        openness = 0.72 + 0.28 * normal[1]
-        b, g, r = (
-            sky * openness + sun * facing
-            for sky, sun in zip(self.sky_colour, self.sun_colour, strict=True)
+        openness = 0.72 + 0.28 * y
+        (b, g, r), (sun_b, sun_g, sun_r) = self.sky_colour, self.sun_colour
+        return (
+            b * openness + sun_b * facing,
+            g * openness + sun_g * facing,
+            r * openness + sun_r * facing,
         )
-        return b, g, r
 
 
 def tint(colour: Colour, light: Colour) -> Colour:
     """A surface colour under a light, clipped to what a frame can hold."""
-    b, g, r = (min(255.0, c * factor) for c, factor in zip(colour, light, strict=True))
-    return b, g, r
+    (b, g, r), (light_b, light_g, light_r) = colour, light
+    return min(255.0, b * light_b), min(255.0, g * light_g), min(255.0, r * light_r)
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Blend of two colours; `share` of the second."""
-    blue, green, red = (p + (q - p) * share for p, q in zip(a, b, strict=True))
-    return blue, green, red
+    (a_b, a_g, a_r), (b_b, b_g, b_r) = a, b
+    return a_b + (b_b - a_b) * share, a_g + (b_g - a_g) * share, a_r + (b_r - a_r) * share
 
 
 def sample_light(random: Random) -> Light:

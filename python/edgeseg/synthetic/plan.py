@@ -34,16 +34,13 @@ CAR_PAINTS: tuple[Colour, ...] = (
     (50, 40, 140), (140, 90, 50), (60, 80, 40), (110, 130, 140), (30, 60, 150), (150, 140, 110),
 )  # fmt: skip
 COATS: tuple[Colour, ...] = (
-    (36, 34, 34), (60, 56, 54), (90, 60, 40), (50, 50, 130), (40, 70, 60), (110, 110, 112),
-    (150, 130, 100), (190, 195, 200), (60, 90, 130), (40, 140, 190), (110, 50, 110),
+    (30, 28, 28), (38, 36, 36), (60, 44, 36), (46, 46, 48), (36, 48, 40), (66, 60, 56),
+    (44, 40, 110), (86, 86, 88), (120, 96, 72), (180, 185, 190), (50, 76, 104), (36, 130, 180),
+    (90, 40, 90),
 )  # fmt: skip
 TROUSERS: tuple[Colour, ...] = (
-    (30, 30, 32),
-    (90, 62, 44),
-    (110, 80, 60),
-    (56, 66, 78),
-    (120, 130, 140),
-)
+    (28, 28, 30), (36, 34, 34), (74, 52, 38), (96, 70, 54), (50, 58, 68), (104, 112, 120),
+)  # fmt: skip
 SKINS: tuple[Colour, ...] = ((150, 180, 224), (120, 155, 205), (80, 110, 160), (50, 72, 110))
 HAIRS: tuple[Colour, ...] = ((30, 36, 44), (40, 60, 84), (70, 120, 160), (150, 155, 160))
 LEAVES: tuple[Colour, ...] = (
@@ -432,15 +429,16 @@ def _boundary(random: Random, plan: _Plan, side: int, start: float, end: float) 
     pieces = max(1, round((end - start) / 6.0))
     length = (end - start) / pieces
     leaf = mix(random.choice(LEAVES), (30.0, 60.0, 45.0), 0.4)
+    seed = random.randrange(1 << 16)
     for i in range(pieces):
         s = start + i * length
         if length < 0.3:
             continue
         if kind == "hedge":
-            yield Hedge(s, length, d, height, 0.9, leaf, random.randrange(1 << 16))
+            yield Hedge(s, length, d, height, 0.9, leaf, seed)
         else:
             colour = {"railings": dark, "wall": plan.brick, "boards": wood}[kind]
-            yield Fence(s, length, d, height, kind, colour, random.randrange(1 << 16))
+            yield Fence(s, length, d, height, kind, colour, seed)
 
 
 def _tree(random: Random, plan: _Plan, s: float, d: float, height: float) -> Tree:

@@ -59,8 +59,8 @@ def render(scene: Scene, height: int, width: int, time: float = 0.0) -> Renderin
         time: Seconds since the start of the drive; any finite number.
 
     Returns:
-        The frame and its labels; the same arguments give the same bytes on the same versions of
-        numpy and OpenCV.
+        The frame and its labels. The same arguments give the same bytes on the same machine with
+        the same versions of numpy and OpenCV; elsewhere a rounding may differ.
 
     Raises:
         InputError: A size or the time is out of range.

@@ -51,14 +51,13 @@ def sample_noise(
     roughness: float, x: NDArray[np.float32], y: NDArray[np.float32], pitch: float
 ) -> Noise:
     """Noise at points in metres, `pitch` metres apart per sample, bilinear and wrapping."""
-    scale = np.float32(1.0 / pitch)
-    sampled = cv2.remap(
-        _wrapped_tile(roughness),
-        np.mod(x * scale, np.float32(TILE)),
-        np.mod(y * scale, np.float32(TILE)),
-        cv2.INTER_LINEAR,
-    )
-    return np.asarray(sampled, np.float32)
+    tiles = np.float32(1.0 / (pitch * TILE))
+    u, v = x * tiles, y * tiles
+    u -= np.floor(u)
+    v -= np.floor(v)
+    u *= np.float32(TILE)
+    v *= np.float32(TILE)
+    return np.asarray(cv2.remap(_wrapped_tile(roughness), u, v, cv2.INTER_LINEAR), np.float32)
 
 
 @cache
@@ -113,7 +112,9 @@ def wall(bond: str, colour: Colour, height: int, width: int, density: float, see
     random = Random(seed)
     side = tile.shape[0]
     if height <= side and width <= side:
-        top, left = random.randint(0, side - height), random.randint(0, side - width)
+        # A share of the slack, so that all densities cut the same piece.
+        top = round(random.random() * (side - height))
+        left = round(random.random() * (side - width))
         piece = tile[top : top + height, left : left + width]
     else:
         piece = tile[np.arange(height) % side][:, np.arange(width) % side]
@@ -134,10 +135,10 @@ def _wall_tile(bond: str, density: float) -> Image:
     stains = cv2.resize(noise_tile(1.6), (side, side), interpolation=cv2.INTER_AREA)
     grain = noise_patch(0.5, side, side, seed=1)
     tone = tone * (1.0 + np.float32(0.06) * stains + np.float32(0.03) * grain)
-    if density * laid.course >= 3.0:  # joints narrower than a third fade into the mean
-        joints = ((y - rows) * density * laid.course < 1.0) & (rows >= 0)
-        joints = joints | ((x - columns) * density * laid.length < 1.0)
-        tone = np.where(joints, 0.5 * (tone + laid.joint), tone)
+    if density * laid.course >= 3.0:  # in coarser tiles the joints are lost in the mean
+        level = (y - rows) * density * laid.course < 1.0
+        upright = (x - columns) * density * laid.length < 1.0
+        tone = np.where(level | upright, 0.5 * (tone + laid.joint), tone)
     grey = np.clip(MIDDLE * tone, 0.0, 255.0).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
@@ -180,6 +181,14 @@ def crown(kind: str, seed: int, size: int) -> Image:
     texture[..., :3] = np.clip(MIDDLE * tone, 8, 255)[..., None]
     texture[..., 3] = 255.0 * alpha
     return texture
+
+
+@lru_cache(maxsize=64)
+def twig_outline(seed: int, size: int) -> Image:
+    """Outline of a bare crown, size×size, 255 inside: around the twigs, not between them."""
+    alpha = crown("bare", seed, size)[..., 3]
+    around = cv2.blur(alpha, (size // 12, size // 12))
+    return np.where(around > 40, np.uint8(255), np.uint8(0))
 
 
 def _stretched_noise(roughness: float, size: int, samples: int, seed: int) -> Noise:

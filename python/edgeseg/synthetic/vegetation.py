@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from edgeseg.synthetic.canvas import Colour, Image
 from edgeseg.synthetic.geometry import Points
 from edgeseg.synthetic.light import tint
 from edgeseg.synthetic.stage import LABEL, Box, Stage, box_shadow, shadow_offset
-from edgeseg.synthetic.textures import MIDDLE, crown, foliage
+from edgeseg.synthetic.textures import MIDDLE, crown, foliage, twig_outline
 
 CROWN_SIZES = (64, 128, 256)
 """Sides of crown textures in pixels."""
@@ -97,14 +96,14 @@ class Tree:
         size = next((size for size in CROWN_SIZES if size >= on_screen), CROWN_SIZES[-1])
         texture = crown(self.kind, self.seed, size)
         lit_from_right = float((canvas.camera.rotation @ np.array(stage.light.sun))[0]) > 0.0
-        if self.mirrored != lit_from_right:
-            texture = texture[:, ::-1]
         leaf = self.bark if self.kind == "bare" else self.colour
         b, g, r = tint(leaf, stage.light.on((0.0, 0.7, -0.7)))
-        solid = None
+        solid: Image | None = None
         if self.kind == "bare":  # annotators draw around the twigs, not between them
-            around = cv2.blur(texture[..., 3], (size // 12, size // 12))
-            solid = np.where(around > 40, np.uint8(255), np.uint8(0))
+            solid = twig_outline(self.seed, size)
+        if self.mirrored != lit_from_right:
+            texture = texture[:, ::-1]
+            solid = None if solid is None else solid[:, ::-1]
         light = (b / MIDDLE, g / MIDDLE, r / MIDDLE)
         canvas.panel(corners, texture, LABEL["tree"], light, solid=solid)
 
