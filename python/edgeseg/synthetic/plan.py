@@ -137,11 +137,11 @@ def _gap(a: float, b: float) -> float:
 
 
 def _sample_plan(random: Random) -> _Plan:
-    parked = (random.random() < 0.5, random.random() < 0.5)
-    half_width = random.uniform(2.9, 3.7) + (PARKING if any(parked) else 0.0)
+    parked = (random.random() < 0.35, random.random() < 0.35)
+    half_width = random.uniform(2.6, 3.4) + (PARKING if any(parked) else 0.0)
     road = Road(
         half_width=half_width,
-        pavement_width=random.uniform(1.8, 3.6),
+        pavement_width=random.triangular(2.2, 5.0, 3.2),
         kerb_height=random.uniform(0.09, 0.15),
         bend=random.choice((0.0, random.uniform(-11.0, 11.0))),
         swings=random.choice((1, 2)),
@@ -176,7 +176,7 @@ def _sample_plan(random: Random) -> _Plan:
         traffic=random.choices((-1, 1), (3, 1))[0],
         parked=parked,
         styles=styles,
-        avenue=(random.random() < 0.35, random.random() < 0.35),
+        avenue=(random.random() < 0.45, random.random() < 0.45),
         season=season,
         busy=random.triangular(0.4, 2.0, 1.0),
         junctions=tuple(junctions),
@@ -289,7 +289,7 @@ def _side_street(
 def _block(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """Plots between two side streets."""
     kinds = {
-        "town": (("terrace", 9), ("detached", 1), ("green", 1)),
+        "town": (("terrace", 8), ("detached", 1), ("green", 2)),
         "suburb": (("terrace", 2), ("detached", 6), ("green", 2)),
         "park": (("terrace", 1), ("green", 8)),
     }[plan.styles[0 if side < 0 else 1]]
@@ -345,7 +345,7 @@ def _house(
 def _terrace(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """Houses wall to wall."""
     town = plan.styles[0 if side < 0 else 1] == "town"
-    typical = random.choice((2, 3, 3, 4)) if town else 2
+    typical = random.choice((3, 3, 4, 4)) if town else random.choice((2, 2, 3))
     setback = plan.road.plot_edge + random.choice((0.0, 0.0, 0.4))
     depth, s = random.uniform(8.0, 12.0), start
     shops = town and random.random() < 0.65
@@ -418,7 +418,7 @@ def _green(random: Random, plan: _Plan, side: int, start: float, end: float) -> 
 
 def _boundary(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """What separates a plot from the pavement, in pieces short enough to follow the bend."""
-    kind = random.choices(("railings", "wall", "boards", "hedge", "none"), (4, 4, 2, 4, 1))[0]
+    kind = random.choices(("railings", "wall", "boards", "hedge", "none"), (5, 5, 3, 3, 1))[0]
     if kind == "none":
         return
     height = {"railings": 1.3, "wall": 0.95, "boards": 1.6, "hedge": 1.5}[kind]
@@ -483,7 +483,7 @@ def _pavement(random: Random, plan: _Plan, side: int) -> Iterator[Thing]:
                 yield Pole(s, kerbside, 1.0, 0.075, 0.0, (40.0, 40.0, 40.0))
     if plan.on(plan.avenue, side):
         s, pitch = random.uniform(0.0, 8.0), random.uniform(8.0, 14.0)
-        height = random.uniform(5.0, 8.5)
+        height = random.uniform(6.0, 10.0)
         while s < PERIOD:
             if plan.free(s, side, 2.0):
                 yield _tree(random, plan, s, side * (plan.road.half_width + 0.9), height)
@@ -513,8 +513,8 @@ def _crossings(random: Random, plan: _Plan) -> Iterator[Thing]:
         lit = random.choice(("red", "green", "amber", "green"))
         for side in (-1, 1):
             yield TrafficLight(s, side * edge, random.uniform(2.1, 2.5), lit)
-            if random.random() < 0.5:
-                length = random.uniform(3.0, 9.0)
+            if random.random() < 0.7:
+                length = random.uniform(4.0, 14.0)
                 grey: Colour = (132.0, 134.0, 134.0)
                 yield Fence(s - length - 0.5, length, side * edge, 1.05, "barrier", grey, 0)
     for zebra in plan.zebras:
@@ -568,7 +568,7 @@ def _traffic(random: Random, plan: _Plan, drive: Drive) -> Iterator[Thing]:
         if plan.on(plan.parked, side):
             s = random.uniform(0.0, 6.0)
             while s < PERIOD:
-                if plan.free(s, side, 5.0) and random.random() < 0.6:
+                if plan.free(s, side, 5.0) and random.random() < 0.5:
                     d = side * (plan.road.half_width - 1.0 + random.uniform(-0.1, 0.1))
                     yield _vehicle(random, s, d, 0.0, ahead=side == plan.traffic)
                 s += random.uniform(5.6, 7.5)
@@ -596,7 +596,7 @@ def _traffic(random: Random, plan: _Plan, drive: Drive) -> Iterator[Thing]:
                 frame=random.choice(CAR_PAINTS),
                 phase=random.uniform(0.0, 2 * math.pi),
             )
-            s += random.expovariate(plan.busy / 38.0) + 2.5
+            s += random.expovariate(plan.busy / 55.0) + 3.0
 
 
 def _vehicle(random: Random, s: float, d: float, speed: float, ahead: bool) -> Vehicle:
