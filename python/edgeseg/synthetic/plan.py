@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from edgeseg.synthetic.arguments import check_integer
 from edgeseg.synthetic.buildings import BRICKS, SHOP_COLOURS, Building
@@ -25,6 +26,8 @@ from edgeseg.synthetic.sky import Block, Skyline
 from edgeseg.synthetic.stage import Thing
 from edgeseg.synthetic.vegetation import Hedge, Tree
 from edgeseg.synthetic.vehicles import BODIES, Vehicle
+
+_T = TypeVar("_T")
 
 PARKING = 2.1
 """Width in metres of a parking lane."""
@@ -114,10 +117,6 @@ class _Plan:
     brick: Colour
     species: tuple[tuple[str, int], ...]
 
-    def on(self, pair: tuple[bool, bool], side: int) -> bool:
-        """The entry for a side of a left-right pair."""
-        return pair[0] if side < 0 else pair[1]
-
     @property
     def lane(self) -> float:
         """Distance from the centre line to the middle of a lane."""
@@ -129,6 +128,11 @@ class _Plan:
         return all(
             j.side != side or _gap(s, j.s) > j.half_width + margin for j in self.junctions
         ) and all(_gap(s, zebra) > 2.0 + margin for zebra in self.zebras)
+
+
+def _on(side: int, pair: tuple[_T, _T]) -> _T:
+    """The entry for a side, −1 or 1, of a left-right pair."""
+    return pair[0] if side < 0 else pair[1]
 
 
 def _gap(a: float, b: float) -> float:
@@ -292,7 +296,7 @@ def _block(random: Random, plan: _Plan, side: int, start: float, end: float) -> 
         "town": (("terrace", 8), ("detached", 1), ("green", 2)),
         "suburb": (("terrace", 2), ("detached", 6), ("green", 2)),
         "park": (("terrace", 1), ("green", 8)),
-    }[plan.styles[0 if side < 0 else 1]]
+    }[_on(side, plan.styles)]
     s = start
     while end - s > 4.0:
         kind = random.choices([k for k, _ in kinds], [w for _, w in kinds])[0]
@@ -344,7 +348,7 @@ def _house(
 
 def _terrace(random: Random, plan: _Plan, side: int, start: float, end: float) -> Iterator[Thing]:
     """Houses wall to wall."""
-    town = plan.styles[0 if side < 0 else 1] == "town"
+    town = _on(side, plan.styles) == "town"
     typical = random.choice((3, 3, 4, 4)) if town else random.choice((2, 2, 3))
     setback = plan.road.plot_edge + random.choice((0.0, 0.0, 0.4))
     depth, s = random.uniform(8.0, 12.0), start
@@ -481,7 +485,7 @@ def _pavement(random: Random, plan: _Plan, side: int) -> Iterator[Thing]:
             s = start + 1.8 * i
             if plan.free(s, side, 0.5):
                 yield Pole(s, kerbside, 1.0, 0.075, 0.0, (40.0, 40.0, 40.0))
-    if plan.on(plan.avenue, side):
+    if _on(side, plan.avenue):
         s, pitch = random.uniform(0.0, 8.0), random.uniform(8.0, 14.0)
         height = random.uniform(6.0, 10.0)
         while s < PERIOD:
@@ -565,7 +569,7 @@ def _clothes(random: Random) -> Clothes:
 def _traffic(random: Random, plan: _Plan, drive: Drive) -> Iterator[Thing]:
     """Parked cars, cars on the move and cyclists."""
     for side in (-1, 1):
-        if plan.on(plan.parked, side):
+        if _on(side, plan.parked):
             s = random.uniform(0.0, 6.0)
             while s < PERIOD:
                 if plan.free(s, side, 5.0) and random.random() < 0.5:
