@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,8 @@ from torch import Tensor, nn
 from edgeseg.classes import ClassTable
 from edgeseg.data import LabelledImages
 from edgeseg.errors import InputError
-from edgeseg.evaluate import Scores, confusion_matrix, evaluate_network
+from edgeseg.evaluate import Scores, confusion_matrix, evaluate_network, evaluate_runtime
+from edgeseg.runtime import Runtime
 
 NAMES = ("a", "b", "c")
 
@@ -97,3 +100,18 @@ def test_network_is_scored_at_the_labels_size() -> None:
     assert scores.confusion.sum() == 31 * 64 + 47 * 96
     assert scores.confusion[1].sum() == 0
     assert scores.pixel_accuracy == 1
+
+
+def test_runtime_is_scored_from_frame_to_labels(tiny_engine: Path) -> None:
+    table = ClassTable(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    image[0] = 200
+    labels = torch.zeros(40, 60, dtype=torch.uint8)
+    labels[:10], labels[10:20] = 2, 255
+    scores = evaluate_runtime(
+        Runtime(tiny_engine), LabelledImages(table, ("one",), (image,), (labels,))
+    )
+    assert scores.confusion.tolist() == [[1200, 0, 0], [0, 0, 0], [600, 0, 0]]
+    other = LabelledImages(ClassTable(NAMES, table.palette), (), (), ())
+    with pytest.raises(InputError, match="the engine knows"):
+        evaluate_runtime(Runtime(tiny_engine), other)

@@ -1,4 +1,4 @@
-"""The command line: `edgeseg demo | predict | train | export | verify | info | doctor`.
+"""The command line: `edgeseg demo | predict | train | evaluate | export | verify | info | doctor`.
 
 Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
 130 interrupted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -164,6 +165,47 @@ def train(
         init=None if init is None else load_checkpoint(init),
         resume=resume,
         console=console,
+    )
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Folder with SPLIT/images and SPLIT/labels.")],
+    engine: Engine = None,
+    split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of a known set; default: the folder's classes.json.")
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Score an engine from frame to labels: mIoU, IoU per class, pixel accuracy."""
+    require("train", "torch")
+    from edgeseg.data import DATASETS, load_images
+    from edgeseg.evaluate import evaluate_runtime
+    from edgeseg.runtime import Runtime
+
+    if dataset is not None and dataset not in DATASETS:
+        raise InputError(f"no set {dataset!r} is known by name; there are {', '.join(DATASETS)}")
+    runtime = Runtime(engine, threads=threads)
+    images = load_images(data, split, DATASETS[dataset] if dataset else None)
+    with diagnostics.status(f"labelling {len(images)} images"):
+        scores = evaluate_runtime(runtime, images)
+    iou = {
+        name: None if math.isnan(value) else value
+        for name, value in zip(scores.classes, scores.iou.tolist(), strict=True)
+    }
+    if as_json:
+        summary = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": iou}
+        _print_json({"runtime": repr(runtime), "images": len(images), **summary})
+        return
+    console.print(escape(repr(runtime)), soft_wrap=True)
+    table = Table("class", "IoU")
+    for name, value in iou.items():
+        table.add_row(name, "–" if value is None else f"{value:.1%}")
+    console.print(table)
+    console.print(
+        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, {len(images)} images"
     )
 
 

@@ -1,6 +1,7 @@
 """Measures of a segmentation: mIoU, IoU per class, pixel accuracy, from one confusion matrix.
 
-The measures need NumPy only; :func:`evaluate_network` imports torch when it is called.
+The measures need NumPy only; :func:`evaluate_network` imports torch when it is called, and
+:func:`evaluate_runtime` measures what is shipped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgeseg.data import LabelledImages
+    from edgeseg.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,21 @@ def evaluate_network(
             confusion += confusion_matrix(predicted.numpy(), labels.numpy(), num_classes)
     network.train(was_training)
     return Scores(data.table.names, confusion)
+
+
+def evaluate_runtime(runtime: Runtime, data: LabelledImages) -> Scores:
+    """Score what is shipped: frame in, labels at the frame's size out.
+
+    Raises:
+        InputError: Engine and data have different classes.
+    """
+    if data.table.names != runtime.classes:
+        raise InputError(
+            f"the engine knows {list(runtime.classes)}, the data {list(data.table.names)}; "
+            "evaluate on data with the engine's classes, in its order"
+        )
+    confusion = np.zeros((len(runtime.classes),) * 2, np.int64)
+    frames = (image.permute(1, 2, 0).contiguous() for image in data.images)
+    for result, labels in zip(runtime.stream(frames, "rgb"), data.labels, strict=True):
+        confusion += confusion_matrix(result.labels, labels.numpy(), len(runtime.classes))
+    return Scores(runtime.classes, confusion)
