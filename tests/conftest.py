@@ -26,25 +26,27 @@ from edgeseg.engine_file import (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs a CUDA device and a build with CUDA")
+    config.addinivalue_line("markers", "cuda: needs a build with CUDA")
+    config.addinivalue_line("markers", "gpu: needs a build with CUDA and a CUDA device")
 
 
-def _gpu_missing() -> str | None:
+def _missing() -> dict[str, str]:
+    """Markers that cannot run here, and why."""
     if not hasattr(_core, "cuda"):
-        return "edgeseg was built without CUDA"
+        return dict.fromkeys(("cuda", "gpu"), "edgeseg was built without CUDA")
     if _core.cuda.device_count() == 0:
-        return "no CUDA device"
-    return None
+        return {"gpu": "no CUDA device"}
+    return {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip GPU tests without a GPU; EDGESEG_REQUIRE_GPU=1 lets them fail instead."""
-    reason = _gpu_missing()
-    if reason is None or os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
+    """Skip what cannot run here; EDGESEG_REQUIRE_GPU=1 lets it fail instead."""
+    if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
         return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+    for marker, reason in _missing().items():
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,15 @@ EDGESEG_PIXEL int exact_label(const CornersOf& corners_of, int classes, double d
     return label;
 }
 
+// Softmax probability of `label`, the class of the largest logit.
+template <typename Logit>
+EDGESEG_PIXEL float softmax_of(int label, int classes, const Logit& logit) {
+    const float largest = logit(label);
+    float sum = 0.0f;
+    for (int id = 0; id < classes; ++id) sum += expf(logit(id) - largest);
+    return 1.0f / sum;
+}
+
 // ---- Colour.
 
 struct Rgb {

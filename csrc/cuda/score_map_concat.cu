@@ -70,13 +70,26 @@ __device__ __forceinline__ float warp_transpose_sum(float (&values)[kWarp]) {
     }
 }
 
+__device__ __forceinline__ double warp_sum(double value) {
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+        value += __shfl_xor_sync(~0u, value, distance);
+    }
+    return value;
+}
+
+// Whether float32 holds a sum of squares to full precision: it has not overflowed, and squares
+// that vanished would not have changed it.
+__device__ __forceinline__ bool holds(float squares) {
+    return squares >= 1e-30f && squares <= FLT_MAX;
+}
+
 // How the block may touch memory; decided on the host from alignment and strides.
 struct Access {
     bool features_by_vector, out_by_vector, text_by_vector;
 };
 
 template <typename T, bool kChannelsLast>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(kMaxThreads, 3)
     score_map_concat_kernel(Tensor features, const float* __restrict__ text, int classes,
                             int classes_per_block, Tensor out, Access access) {
     alignas(16) __shared__ T tile[kTileSize<T>];
@@ -221,13 +234,36 @@ __global__ void __launch_bounds__(kMaxThreads)
         }
         return total;
     };
+    const auto write_score = [&](int k, int p, float score) {
+        to[out_offset[p] + (features.c + k) * out.stride_c] = from_float<T>(score);
+    };
     for (int i = thread; i < (sums - 1) * kPixels; i += blockDim.x) {
         const int p = i % kPixels, sum = 1 + i / kPixels;
-        if (p >= pixels) continue;
         const float squares = over_warps(0, p);
-        const float score = squares > 0.0f ? over_warps(sum, p) / sqrtf(squares) : 0.0f;
-        const int channel = features.c + first_class + sum - 1;
-        to[out_offset[p] + channel * out.stride_c] = from_float<T>(score);
+        if (p < pixels && holds(squares)) {
+            write_score(first_class + sum - 1, p, over_warps(sum, p) / sqrtf(squares));
+        }
+    }
+
+    // Pixels of zeros, and those whose scale float32 cannot square: a warp each, in double.
+    for (int p = warp; p < pixels; p += blockDim.x / kWarp) {
+        if (holds(over_warps(0, p))) continue;
+        const T* pixel = from + feature_offset[p];
+        double squares = 0.0;
+        for (int c = lane; c < features.c; c += kWarp) {
+            const double value = to_float(pixel[c * features.stride_c]);
+            squares += value * value;
+        }
+        squares = warp_sum(squares);
+        for (int k = first_class; k < first_class + sums - 1; ++k) {
+            double dot = 0.0;
+            for (int c = lane; squares > 0.0 && c < features.c; c += kWarp) {
+                const double value = to_float(pixel[c * features.stride_c]);
+                dot += value * text[std::ptrdiff_t{k} * features.c + c];
+            }
+            dot = warp_sum(dot);
+            if (lane == 0) write_score(k, p, squares > 0.0 ? float(dot / sqrt(squares)) : 0.0f);
+        }
     }
 }
 

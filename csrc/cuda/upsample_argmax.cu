@@ -85,7 +85,7 @@ struct Tile {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     upsample_argmax_tiled_kernel(Tensor logits, Grid grid, Labels labels, float* confidence,
                                  TileShape shape) {
     extern __shared__ float dynamic_shared[];
@@ -186,11 +186,11 @@ __global__ void __launch_bounds__(kThreads)
     const int cell_row = (row_index[row] - top) * columns - left;
     float right[kQuad];
     for (int i = 0; i < kQuad; ++i) right[i] = column_fraction[quad_x + i];
-    std::uint8_t label[kQuad];
-    float probability[kQuad];
 
-    // Runs of pixels in one cell share the interpolation downwards.
+    std::uint32_t packed_labels = 0;  // pixel i in byte i
+    std::uint32_t ambiguous = 0;      // bit i: float32 cannot tell the label of pixel i
     for (int begin = 0; begin < kQuad;) {
+        // Neighbours in one cell share the interpolation downwards.
         const int index = column_index[quad_x + begin];
         int end = begin + 1;
         while (end < kQuad && column_index[quad_x + end] == index) ++end;
@@ -201,18 +201,17 @@ __global__ void __launch_bounds__(kThreads)
                 if (i >= begin && i < end) visit(i);
             }
         };
-        const auto cell_corners = [&](int id) { return corners_of(cell, id); };
 
-        const int cell_label = tile.cell_label[cell];
+        const std::uint32_t cell_label = tile.cell_label[cell];
         if (cell_label != kMixed) {
-            for_each_in_run([&](int i) { label[i] = static_cast<std::uint8_t>(cell_label); });
+            for_each_in_run([&](int i) { packed_labels |= cell_label << 8 * i; });
         } else {
             BestTwo best[kQuad];
             for (int word = 0; word < shape.mask_words(); ++word) {
                 std::uint32_t mask = tile.cell_mask[cell * shape.mask_words() + word];
                 for (; mask != 0; mask &= mask - 1) {
                     const int id = word * kWarp + __ffs(static_cast<int>(mask)) - 1;
-                    const Corners corners = cell_corners(id);
+                    const Corners corners = corners_of(cell, id);
                     const float from = lerp(corners.top_left, corners.bottom_left, down);
                     const float to = lerp(corners.top_right, corners.bottom_right, down);
                     for_each_in_run([&](int i) { best[i].visit(id, lerp(from, to, right[i])); });
@@ -220,44 +219,40 @@ __global__ void __launch_bounds__(kThreads)
             }
             const float tolerance = tile.cell_tolerance[cell];
             for_each_in_run([&](int i) {
-                label[i] = static_cast<std::uint8_t>(best[i].label);
-                if (best[i].ambiguous(tolerance)) {
-                    label[i] = static_cast<std::uint8_t>(
-                        exact_label(cell_corners, classes, locate(grid.rows, y).fraction,
-                                    locate(grid.columns, min(x + i, labels.width - 1)).fraction));
-                }
+                packed_labels |= static_cast<std::uint32_t>(best[i].label) << 8 * i;
+                ambiguous |= static_cast<std::uint32_t>(best[i].ambiguous(tolerance)) << i;
             });
-        }
-
-        if (confidence != nullptr) {
-            float top_logit[kQuad];
-            for_each_in_run([&](int i) {
-                top_logit[i] = bilinear(cell_corners(label[i]), down, right[i]);
-                probability[i] = 0.0f;
-            });
-            for (int id = 0; id < classes; ++id) {
-                const Corners corners = cell_corners(id);
-                const float from = lerp(corners.top_left, corners.bottom_left, down);
-                const float to = lerp(corners.top_right, corners.bottom_right, down);
-                for_each_in_run([&](int i) {
-                    probability[i] += expf(lerp(from, to, right[i]) - top_logit[i]);
-                });
-            }
-            for_each_in_run([&](int i) { probability[i] = 1.0f / probability[i]; });
         }
         begin = end;
     }
 
+#pragma unroll 1
+    for (; ambiguous != 0; ambiguous &= ambiguous - 1) {
+        const int i = __ffs(static_cast<int>(ambiguous)) - 1;
+        const int cell = cell_row + column_index[quad_x + i];
+        const std::uint32_t label = exact_label(
+            [&](int id) { return corners_of(cell, id); }, classes, locate(grid.rows, y).fraction,
+            locate(grid.columns, min(x + i, labels.width - 1)).fraction);
+        packed_labels = (packed_labels & ~(0xFFu << 8 * i)) | label << 8 * i;
+    }
+
     std::uint8_t* to = labels.data + blockIdx.z * labels.image_stride + y * labels.row_stride + x;
     if (x + kQuad <= labels.width && holds_quad(to)) {
-        *reinterpret_cast<uchar4*>(to) = {label[0], label[1], label[2], label[3]};
+        *reinterpret_cast<std::uint32_t*>(to) = packed_labels;
     } else {
-#pragma unroll
-        for (int i = 0; i < kQuad; ++i) {
-            if (x + i < labels.width) to[i] = label[i];
+        for (int i = 0; i < kQuad && x + i < labels.width; ++i) {
+            to[i] = static_cast<std::uint8_t>(packed_labels >> 8 * i);
         }
     }
     if (confidence == nullptr) return;
+
+    float probability[kQuad];
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+        const int cell = cell_row + column_index[quad_x + i];
+        const auto logit = [&](int id) { return bilinear(corners_of(cell, id), down, right[i]); };
+        probability[i] = softmax_of(packed_labels >> 8 * i & 0xFF, classes, logit);
+    }
     float* to_confidence =
         confidence + (std::int64_t{blockIdx.z} * labels.height + y) * labels.width + x;
     if (x + kQuad <= labels.width && holds_quad(to_confidence)) {
@@ -310,12 +305,8 @@ __global__ void __launch_bounds__(kThreads)
         static_cast<std::uint8_t>(label);
 
     if (confidence == nullptr) return;
-    const float top_logit = bilinear(corners_of(label), down, right);
-    float sum = 0.0f;
-    for (int id = 0; id < logits.c; ++id) {
-        sum += expf(bilinear(corners_of(id), down, right) - top_logit);
-    }
-    confidence[(std::int64_t{blockIdx.z} * labels.height + y) * labels.width + x] = 1.0f / sum;
+    confidence[(std::int64_t{blockIdx.z} * labels.height + y) * labels.width + x] =
+        softmax_of(label, logits.c, [&](int id) { return bilinear(corners_of(id), down, right); });
 }
 
 Axis label_axis(double begin, double extent, int labels, int logits, bool align_corners) {
