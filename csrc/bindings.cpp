@@ -6,11 +6,11 @@
 
 #include <array>
 #include <climits>
-#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "arguments.h"
 #include "edgeseg/kernels.h"
 #include "edgeseg/types.h"
 #ifdef EDGESEG_WITH_CUDA
@@ -25,11 +25,6 @@ namespace edgeseg {
 namespace {
 
 using Shape = std::vector<py::ssize_t>;
-
-[[noreturn]] void fail(const std::string& argument, const std::string& found,
-                       const std::string& expected) {
-    throw py::value_error(argument + ": found " + found + ", expected " + expected);
-}
 
 std::string shape_text(const Shape& shape) {
     std::string text;
@@ -152,28 +147,24 @@ Tensor tensor_nchw(const char* name, const py::array& array, bool bfloat16) {
             stride(name, array, 3)};
 }
 
-Frame frame_view(const py::array& frame, const std::string& pixel_format) {
+Frame frame_view(const py::array& frame, PixelFormat format) {
     check_type<std::uint8_t>("frame", frame);
     const auto* data = static_cast<const std::uint8_t*>(frame.data());
-    if (pixel_format == "nv12") {
+    if (format == PixelFormat::nv12) {
         check_dimensions("frame", frame, 2, "3H/2×W uint8 for nv12");
         check_contiguous("frame", frame, 1);
         const int rows = extent(frame, 0), width = extent(frame, 1);
         if (rows % 3 != 0 || width % 2 != 0) {
             fail("frame", describe(frame), "3H/2×W for nv12 with H and W even");
         }
-        return {data, rows / 3 * 2, width, stride("frame", frame, 0), PixelFormat::nv12};
-    }
-    if (pixel_format != "bgr" && pixel_format != "rgb") {
-        fail("pixel_format", "\"" + pixel_format + "\"", "\"bgr\", \"rgb\" or \"nv12\"");
+        return {data, rows / 3 * 2, width, stride("frame", frame, 0), format};
     }
     check_dimensions("frame", frame, 3, "H×W×3 uint8");
     if (extent(frame, 2) != 3) {
         fail("frame", describe(frame), "H×W×3: three channels");
     }
     check_contiguous("frame", frame, 1);
-    return {data, extent(frame, 0), extent(frame, 1), stride("frame", frame, 0),
-            pixel_format == "bgr" ? PixelFormat::bgr : PixelFormat::rgb};
+    return {data, extent(frame, 0), extent(frame, 1), stride("frame", frame, 0), format};
 }
 
 // `out` of preprocess: 3×h×w or h×w×3, seen as 1×3×h×w.
@@ -201,48 +192,17 @@ Tensor network_input(const py::array& out, const std::string& layout, bool bfloa
             stride("out", out, w)};
 }
 
-Normalization normalization(const std::array<float, 3>& mean, const std::array<float, 3>& std,
-                            float pad) {
-    Normalization result{};
-    for (std::size_t c = 0; c < 3; ++c) {
-        if (!std::isfinite(mean[c])) {
-            fail("mean", std::to_string(mean[c]), "finite grey levels");
-        }
-        if (!(std[c] > 0) || !std::isfinite(std[c])) {
-            fail("std", std::to_string(std[c]), "positive grey levels");
-        }
-        result.mean[c] = mean[c];
-        result.std[c] = std[c];
-    }
-    if (!(pad >= 0 && pad <= 255)) {
-        fail("pad", std::to_string(pad), "a grey level in 0..255");
-    }
-    result.pad = pad;
-    return result;
-}
-
 void bind_preprocess(const py::array& frame, const py::array& out, const std::array<float, 3>& mean,
                      const std::array<float, 3>& std, const std::string& pixel_format,
                      const std::optional<std::array<int, 4>>& content, float pad,
                      const std::string& layout, bool bfloat16, int threads) {
-    const Frame source = frame_view(frame, pixel_format);
+    const Frame source = frame_view(frame, check_pixel_format(pixel_format));
     const Tensor input = network_input(out, layout, bfloat16);
-    const Normalization normalize = normalization(mean, std, pad);
-    Rect area{0, 0, input.h, input.w};
-    if (content) {
-        const auto [y, x, height, width] = *content;
-        if (y < 0 || x < 0 || height < 1 || width < 1 || height > input.h - y ||
-            width > input.w - x) {
-            fail("content",
-                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) + ", height=" +
-                     std::to_string(height) + ", width=" + std::to_string(width) + ")",
-                 "a rectangle inside the " + shape_text({input.h, input.w}) + " output");
-        }
-        area = {y, x, height, width};
-    }
+    const Normalization normalization = check_normalization(mean, std, pad);
+    const Rect area = check_content(content, input);
     check_threads(threads);
     const py::gil_scoped_release release;
-    preprocess(source, area, normalize, input, threads);
+    preprocess(source, area, normalization, input, threads);
 }
 
 void bind_score_map_concat(const py::array& features, const py::array& text, const py::array& out,
@@ -275,9 +235,7 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
                           const std::optional<py::array>& confidence, bool bfloat16, int threads) {
     check_dimensions("logits", logits, 4, "N×K×h×w");
     const Tensor input = tensor_nchw("logits", logits, bfloat16);
-    if (input.c > 254) {
-        fail("logits", std::to_string(input.c) + " classes", "at most 254");
-    }
+    check_classes(input);
     check_dimensions("labels", labels, 3, "N×H×W uint8");
     check_type<std::uint8_t>("labels", labels);
     check_shape("labels", labels, {logits.shape(0), labels.shape(1), labels.shape(2)});
@@ -289,20 +247,7 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
                         extent(labels, 2),
                         stride("labels", labels, 1),
                         stride("labels", labels, 0)};
-    const int border = align_corners ? 1 : 0;
-    RectF area{0.0, 0.0, static_cast<double>(input.h - border),
-               static_cast<double>(input.w - border)};
-    if (source) {
-        const auto [y, x, height, width] = *source;
-        if (!std::isfinite(y) || !std::isfinite(x) || !std::isfinite(height) ||
-            !std::isfinite(width) || height < 0 || width < 0) {
-            fail("source",
-                 "(y=" + std::to_string(y) + ", x=" + std::to_string(x) + ", height=" +
-                     std::to_string(height) + ", width=" + std::to_string(width) + ")",
-                 "finite numbers, height and width not negative");
-        }
-        area = {y, x, height, width};
-    }
+    const RectF area = check_source(source, input, align_corners);
     float* probability = nullptr;
     if (confidence) {
         check_type<float>("confidence", *confidence);
@@ -318,7 +263,7 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
 
 void bind_overlay(const py::array& frame, const py::array& labels, const py::array& palette,
                   const py::array& out, int alpha, int threads) {
-    const Frame source = frame_view(frame, "bgr");
+    const Frame source = frame_view(frame, PixelFormat::bgr);
     check_type<std::uint8_t>("labels", labels);
     check_shape("labels", labels, {frame.shape(0), frame.shape(1)});
     check_contiguous("labels", labels, 1);
@@ -329,9 +274,7 @@ void bind_overlay(const py::array& frame, const py::array& labels, const py::arr
     check_shape("out", out, shape_of(frame));
     check_contiguous("out", out, 1);
     check_writeable("out", out);
-    if (alpha < 0 || alpha > 256) {
-        fail("alpha", std::to_string(alpha), "0..256");
-    }
+    check_alpha(alpha);
     check_threads(threads);
     const auto* classes = static_cast<const std::uint8_t*>(labels.data());
     const auto* colours = static_cast<const std::uint8_t*>(palette.data());

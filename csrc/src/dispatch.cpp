@@ -20,6 +20,7 @@ bool has_f16c() {
 }
 
 int best_level() {
+    __builtin_cpu_init();
     // These ask the operating system too: it must save the wide registers.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) {
         return 0;

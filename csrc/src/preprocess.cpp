@@ -11,7 +11,7 @@ namespace {
 
 struct RowTaps {
     int top, bottom;
-    float weight;  // of bottom
+    float bottom_weight;
 };
 
 struct PreprocessJob {
@@ -19,22 +19,25 @@ struct PreprocessJob {
     const Rect& content;
     const Tensor& out;
     const RowTaps* rows;        // of every content row
-    const int* left;            // of every content column: the left tap's sample in a line
+    const int* left;            // of every content column: the left tap's first sample in a line
     const float* right_weight;  // of every content column
     bool interpolate_columns;   // not all right_weight are 0
+    int pixel_samples;          // of a line: 3, or 4 with an unused one
     float scale[3], shift[3];   // in the frame's channel order
     float pad[3];               // in RGB order, normalised
 };
 
+// A row of an NV12 frame as R, G, B, 0 in the bytes of each number.
+struct ConvertedRow {
+    std::uint32_t* rgbx;
+    int y;
+};
+
 struct PreprocessScratch {
-    struct Row {
-        std::uint8_t* samples;
-        int number;  // of the frame's row that `samples` holds
-    };
-    Row rgb[2];  // NV12 only: the last even and the last odd row
-    float* line;
-    float* planes[3];
-    void* narrow;  // one row of one plane in the output's dtype
+    ConvertedRow converted[2];  // the last even and the last odd row
+    float* line;                // one frame row
+    float* planes[3];           // one output row as R, G, B
+    float* narrow;              // room for one row of one plane in any dtype
 };
 
 }  // namespace
@@ -70,13 +73,13 @@ std::vector<RowTaps> row_taps(int count, int size) {
     return taps;
 }
 
-Columns column_taps(int count, int size) {
+Columns column_taps(int count, int size, int pixel_samples) {
     Columns columns{std::vector<int>(static_cast<std::size_t>(count + kExcess)),
                     std::vector<float>(static_cast<std::size_t>(count + kExcess))};
     for (int i = 0; i < count; ++i) {
         const double position = half_pixel_position(i, count, size);
         const int left = static_cast<int>(position);
-        columns.left[static_cast<std::size_t>(i)] = 3 * left;
+        columns.left[static_cast<std::size_t>(i)] = pixel_samples * left;
         columns.right_weight[static_cast<std::size_t>(i)] = static_cast<float>(position - left);
     }
     return columns;
@@ -86,8 +89,10 @@ Columns column_taps(int count, int size) {
 
 void preprocess(const Frame& frame, const Rect& content, const Normalization& normalization,
                 const Tensor& out, int threads) {
+    const bool nv12 = frame.format == PixelFormat::nv12;
+    const int pixel_samples = nv12 ? 4 : 3;
     const std::vector<RowTaps> rows = row_taps(content.height, frame.height);
-    const Columns columns = column_taps(content.width, frame.width);
+    const Columns columns = column_taps(content.width, frame.width, pixel_samples);
     PreprocessJob job{frame,
                       content,
                       out,
@@ -96,6 +101,7 @@ void preprocess(const Frame& frame, const Rect& content, const Normalization& no
                       columns.right_weight.data(),
                       std::any_of(columns.right_weight.begin(), columns.right_weight.end(),
                                   [](float weight) { return weight != 0; }),
+                      pixel_samples,
                       {},
                       {},
                       {}};
@@ -112,17 +118,17 @@ void preprocess(const Frame& frame, const Rect& content, const Normalization& no
     const auto process_rows = EDGESEG_PICK(preprocess_rows);
     const int chunk = (out.h + threads - 1) / threads;
     parallel_for(threads, threads, [&](int i) {
-        const int samples = 3 * frame.width;
-        const bool nv12 = frame.format == PixelFormat::nv12;
-        std::vector<std::uint8_t> rgb(static_cast<std::size_t>(nv12 ? 2 * samples : 0));
-        // A tap right of the last pixel has weight 0, but is read: four zeros behind it.
-        std::vector<float> line(static_cast<std::size_t>(samples + 4));
+        const int converted_width = nv12 ? frame.width : 0;
+        std::vector<std::uint32_t> converted(static_cast<std::size_t>(2 * converted_width));
+        // Behind the last pixel the right tap has weight 0, but is read: four zeros.
+        std::vector<float> line(static_cast<std::size_t>(pixel_samples * frame.width + 4));
         const int plane = out.w + kExcess;
         std::vector<float> planes(static_cast<std::size_t>(4 * plane));
-        PreprocessScratch scratch{{{rgb.data(), -1}, {rgb.data() + (nv12 ? samples : 0), -1}},
-                                  line.data(),
-                                  {planes.data(), planes.data() + plane, planes.data() + 2 * plane},
-                                  planes.data() + 3 * plane};
+        PreprocessScratch scratch{
+            {{converted.data(), -1}, {converted.data() + converted_width, -1}},
+            line.data(),
+            {planes.data(), planes.data() + plane, planes.data() + 2 * plane},
+            planes.data() + 3 * plane};
         process_rows(job, std::min(i * chunk, out.h), std::min((i + 1) * chunk, out.h), scratch);
     });
 }

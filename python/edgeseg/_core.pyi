@@ -255,3 +255,82 @@ class cuda:  # noqa: N801  (stands for a module)
             alpha: 0..256, weight of the colour.
             stream: cudaStream_t.
         """
+
+class cuda:
+    """Submodule, present where ``build_info()["cuda"]``: the same kernels on device pointers.
+
+    Addresses are integers, shapes and strides count elements in the order of ``tensor.shape`` and
+    ``tensor.stride()``, ``stream`` is a cudaStream_t as an integer. Work is queued on the calling
+    thread's current device, and nothing waits for it. A failed launch raises RuntimeError.
+    """
+
+    @staticmethod
+    def device_count() -> int:
+        """Number of CUDA devices; 0 without a driver."""
+
+    @staticmethod
+    def preprocess(
+        frame: int,
+        frame_shape: tuple[int, int],
+        frame_row_stride: int,
+        out: int,
+        out_shape: Sequence[int],
+        out_strides: Sequence[int],
+        out_dtype: str,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pixel_format: str = "bgr",
+        content: tuple[int, int, int, int] | None = None,
+        pad: float = 0.0,
+        stream: int = 0,
+    ) -> None:
+        """Resize and normalise a frame of (height, width) pixels into ``out``, 3×h×w."""
+
+    @staticmethod
+    def score_map_concat(
+        features: int,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        text: int,
+        classes: int,
+        out: int,
+        out_strides: Sequence[int],
+        dtype: str,
+        *,
+        stream: int = 0,
+    ) -> None:
+        """Write features and, behind them, every pixel's cosine with every class."""
+
+    @staticmethod
+    def upsample_argmax(
+        logits: int,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        dtype: str,
+        labels: int,
+        labels_shape: Sequence[int],
+        labels_strides: Sequence[int],
+        *,
+        align_corners: bool,
+        source: tuple[float, float, float, float] | None = None,
+        confidence: int = 0,
+        stream: int = 0,
+    ) -> None:
+        """Interpolate logits bilinearly to the size of ``labels`` and write the best class."""
+
+    @staticmethod
+    def overlay(
+        frame: int,
+        frame_shape: tuple[int, int],
+        frame_row_stride: int,
+        labels: int,
+        labels_row_stride: int,
+        palette: int,
+        out: int,
+        out_row_stride: int,
+        *,
+        alpha: int,
+        stream: int = 0,
+    ) -> None:
+        """Blend class colours over a frame."""

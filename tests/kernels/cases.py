@@ -69,8 +69,8 @@ class ScoreMapCase:
 class UpsampleCase:
     """Logits `shape` = (N, K, h, w) to labels of `size` = (H, W).
 
-    `smooth` logits vary over several cells and have boundaries between classes, like a network's;
-    the others are noise, in which hardly any cell has one winner.
+    `smooth` logits vary over many cells, so that most cells have one winner, like a network's; the
+    others are noise, in which hardly any has.
     """
 
     name: str
@@ -87,7 +87,9 @@ class UpsampleCase:
         n, k, h, w = self.shape
         if not self.smooth:
             return _rng(self).normal(size=self.shape).astype(np.float32)
-        coarse = _rng(self).normal(size=(n * k, -(-h // 6), -(-w // 6))).astype(np.float32)
+        coarse = (
+            _rng(self).normal(size=(n * k, -(-h // 16) + 1, -(-w // 16) + 1)).astype(np.float32)
+        )
         fine = [cv2.resize(plane, (w, h), interpolation=cv2.INTER_CUBIC) for plane in coarse]
         return 4 * np.stack(fine).reshape(self.shape)
 
@@ -212,6 +214,11 @@ Case = TypeVar("Case", PreprocessCase, ScoreMapCase, UpsampleCase, OverlayCase)
 def small(cases: Sequence[Case]) -> list[Case]:
     """The cases that are cheap in double precision: all that are not there to be timed."""
     return [case for case in cases if not case.benchmark]
+
+
+def full_size(cases: Sequence[Case]) -> list[Case]:
+    """The cases of real sizes, there to be timed."""
+    return [case for case in cases if case.benchmark]
 
 
 def encode(values: NDArray[Any], dtype: DType) -> NDArray[Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.kernels import reference
-from tests.kernels.cases import OVERLAY_CASES, OverlayCase
+from tests.kernels.cases import OVERLAY_CASES, OverlayCase, small
 
 from edgeseg import _core
 
@@ -21,7 +21,7 @@ def inputs(case: OverlayCase) -> tuple[Bytes, Bytes, Bytes]:
     return frame, labels, rng.integers(0, 256, (256, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("case", OVERLAY_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", small(OVERLAY_CASES), ids=lambda case: case.name)
 def test_equals_the_twin(case: OverlayCase, level: str) -> None:
     frame, labels, palette = inputs(case)
     want = reference.overlay(frame, labels, palette, case.alpha)

@@ -16,6 +16,7 @@ from tests.kernels.cases import (
     PreprocessCase,
     decode,
     encode,
+    full_size,
     small,
     storage,
 )
@@ -59,10 +60,9 @@ def expected(case: PreprocessCase, frame: NDArray[np.uint8]) -> reference.Float6
 HALF_ULP = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
-@pytest.mark.parametrize("case", PREPROCESS_CASES, ids=lambda case: case.name)
-def test_equals_the_twin(case: PreprocessCase, level: str) -> None:
+def check(case: PreprocessCase, threads: int) -> None:
     frame = case.make_frame()
-    out = run(case, frame)
+    out = run(case, frame, threads)
     exact = expected(case, frame)
     if case.dtype == "uint8":
         # float32 may see the other side of a half.
@@ -72,6 +72,16 @@ def test_equals_the_twin(case: PreprocessCase, level: str) -> None:
     arithmetic = 2.0**-21 * 255 / min(STD)
     error = np.abs(decode(out, case.dtype) - exact)
     assert (error <= arithmetic + HALF_ULP[case.dtype] * np.abs(exact) * 1.001).all()
+
+
+@pytest.mark.parametrize("case", small(PREPROCESS_CASES), ids=lambda case: case.name)
+def test_equals_the_twin(case: PreprocessCase, level: str) -> None:
+    check(case, threads=1)
+
+
+@pytest.mark.parametrize("case", full_size(PREPROCESS_CASES), ids=lambda case: case.name)
+def test_full_size_equals_the_twin(case: PreprocessCase) -> None:
+    check(case, threads=2)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
