@@ -42,12 +42,10 @@ void overlay(const Frame& frame, const std::uint8_t* labels, std::ptrdiff_t labe
     }
     std::fill_n(job.colours[255], 4, kKeepFrame);
 
-    const auto rows = EDGESEG_PICK(overlay_rows);
-    const int chunk = (frame.height + threads - 1) / threads;
-    parallel_for(threads, threads, [&](int i) {
+    const auto blend_rows = EDGESEG_PICK(overlay_rows);
+    parallel_ranges(threads, frame.height, [&](int first, int last) {
         std::vector<std::uint16_t> added(3 * static_cast<std::size_t>(frame.width) + 1);
-        rows(job, std::min(i * chunk, frame.height), std::min((i + 1) * chunk, frame.height),
-             added.data());
+        blend_rows(job, first, last, added.data());
     });
 }
 

@@ -1,3 +1,4 @@
+// The inner loops of overlay.cpp, compiled once per dispatch level by foreach_level.h.
 namespace edgeseg::EDGESEG_LEVEL {
 
 inline void overlay_rows(const OverlayJob& job, int first, int last, std::uint16_t* added) {

@@ -116,8 +116,7 @@ void preprocess(const Frame& frame, const Rect& content, const Normalization& no
     }
 
     const auto process_rows = EDGESEG_PICK(preprocess_rows);
-    const int chunk = (out.h + threads - 1) / threads;
-    parallel_for(threads, threads, [&](int i) {
+    parallel_ranges(threads, out.h, [&](int first, int last) {
         const int converted_width = nv12 ? frame.width : 0;
         std::vector<std::uint32_t> converted(static_cast<std::size_t>(2 * converted_width));
         // Behind the last pixel the right tap has weight 0, but is read: four zeros.
@@ -129,7 +128,7 @@ void preprocess(const Frame& frame, const Rect& content, const Normalization& no
             line.data(),
             {planes.data(), planes.data() + plane, planes.data() + 2 * plane},
             planes.data() + 3 * plane};
-        process_rows(job, std::min(i * chunk, out.h), std::min((i + 1) * chunk, out.h), scratch);
+        process_rows(job, first, last, scratch);
     });
 }
 

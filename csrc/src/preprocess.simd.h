@@ -1,3 +1,4 @@
+// The inner loops of preprocess.cpp, compiled once per dispatch level by foreach_level.h.
 namespace edgeseg::EDGESEG_LEVEL {
 
 // Four lanes at every level: a pixel's three channels and one unused.

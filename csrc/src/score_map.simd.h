@@ -1,3 +1,4 @@
+// The inner loops of score_map.cpp, compiled once per dispatch level by foreach_level.h.
 namespace edgeseg::EDGESEG_LEVEL {
 
 // Pixels of one block: two vectors, so that the products of four classes hide the latency of

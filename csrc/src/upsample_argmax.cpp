@@ -31,7 +31,7 @@ struct Axis {
 // One row of the logit grid as float32, class after class. The last column is repeated once, so
 // that every column has a right neighbour.
 struct LogitRow {
-    int y;
+    int n, y;
     float* values;          // classes × pitch
     std::uint8_t* winners;  // of every column, the lowest id on a tie
 };
@@ -105,23 +105,17 @@ void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corne
     const int pitch = (logits.w + 1 + kMostLanes - 1) / kMostLanes * kMostLanes;
     const UpsampleJob job{logits, rows.view(), columns.view(), labels, confidence, pitch};
 
-    // Several chunks a thread: cells differ in cost, and boundaries between classes cluster.
-    const int bands = static_cast<int>(rows.cells.size());
-    const int chunks = threads == 1 ? 1 : std::min(bands, 4 * threads);
     const auto fill_bands = EDGESEG_PICK(upsample_bands);
-    parallel_for(threads, labels.n * chunks, [&](int i) {
+    parallel_ranges(threads, labels.n * job.rows.cell_count, [&](int first, int last) {
         const auto row_values =
             static_cast<std::size_t>(pitch) * static_cast<std::size_t>(logits.c);
         std::vector<float> values(2 * row_values);
         std::vector<std::uint8_t> bytes(static_cast<std::size_t>(2 * pitch + labels.width));
         const auto scratch = std::make_unique<UpsampleScratch>();
-        scratch->top = {-1, values.data(), bytes.data()};
-        scratch->bottom = {-1, values.data() + row_values, bytes.data() + pitch};
+        scratch->top = {-1, -1, values.data(), bytes.data()};
+        scratch->bottom = {-1, -1, values.data() + row_values, bytes.data() + pitch};
         scratch->filled_row = bytes.data() + 2 * pitch;
-        const int n = i / chunks, chunk = i % chunks;
-        const auto first = std::int64_t{bands} * chunk / chunks;
-        const auto last = std::int64_t{bands} * (chunk + 1) / chunks;
-        fill_bands(job, n, static_cast<int>(first), static_cast<int>(last), *scratch);
+        fill_bands(job, first, last, *scratch);
     });
 }
 

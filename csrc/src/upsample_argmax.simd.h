@@ -1,3 +1,4 @@
+// The inner loops of upsample_argmax.cpp, compiled once per dispatch level by foreach_level.h.
 namespace edgeseg::EDGESEG_LEVEL {
 
 inline void store_bytes(std::uint8_t* to, Ints values, int count) {
@@ -13,9 +14,10 @@ inline void store_bytes(std::uint8_t* to, Ints values, int count) {
 
 // Reads logit row y of image n and finds every column's winner.
 inline void read_logit_row(const UpsampleJob& job, int n, int y, LogitRow& row) {
-    if (row.y == y) {
+    if (row.n == n && row.y == y) {
         return;
     }
+    row.n = n;
     row.y = y;
     const Tensor& logits = job.logits;
     const std::ptrdiff_t start = n * logits.stride_n + y * logits.stride_h;
@@ -211,12 +213,12 @@ inline void upsample_band(const UpsampleJob& job, int n, const Cell& band,
     }
 }
 
-// Bands first..last-1 of image n.
-inline void upsample_bands(const UpsampleJob& job, int n, int first, int last,
-                           UpsampleScratch& scratch) {
-    for (int b = first; b < last; ++b) {
-        const Cell& band = job.rows.cells[b];
-        if (scratch.bottom.y == band.index) {
+// Bands first..last-1, counted through all images.
+inline void upsample_bands(const UpsampleJob& job, int first, int last, UpsampleScratch& scratch) {
+    for (int i = first; i < last; ++i) {
+        const int n = i / job.rows.cell_count;
+        const Cell& band = job.rows.cells[i % job.rows.cell_count];
+        if (scratch.bottom.n == n && scratch.bottom.y == band.index) {
             const LogitRow top = scratch.top;
             scratch.top = scratch.bottom;
             scratch.bottom = top;
