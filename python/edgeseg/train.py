@@ -116,8 +116,8 @@ class TrainConfig:
             raise ConfigError(f"ema_decay is {self.ema_decay}; expected 0 (none) up to below 1")
 
 
-# The CPU recipes make a network from nothing on one or two cores in under two hours: a short look at
-# other streets ("idd-lite-cpu"), then CamVid. Scale 1 is a 480×360 frame, scale 2 a 960×720 one.
+# The CPU recipes make a network from nothing on one or two cores in under two hours: a short look
+# at other streets ("idd-lite-cpu"), then CamVid. Scale 1 is a 480×360 frame, scale 2 a 960×720 one.
 _CAMVID_CPU = TrainConfig(
     dataset="camvid",
     augmentation=Augmentation(base=(360, 480), crop=(352, 480), scales=(0.5, 2.0)),
