@@ -24,14 +24,13 @@ struct Grid {
     Axis rows, columns;
 };
 
-// The best class of values(0..classes-1) and, in `magnitude`, the largest |value|; in every lane.
-template <typename Values>
-__device__ __forceinline__ int warp_argmax(const Values& values, int classes, float& magnitude) {
+// The best class of values[0..classes-1] and, in `magnitude`, the largest |value|; in every lane.
+__device__ __forceinline__ int warp_argmax(const float* values, int classes, float& magnitude) {
     float best = -INFINITY;
     int label = 0;
     magnitude = 0.0f;
     for (int id = threadIdx.x % kWarp; id < classes; id += kWarp) {
-        const float value = values(id);
+        const float value = values[id];
         magnitude = fmaxf(magnitude, fabsf(value));
         if (value > best) {
             best = value;
@@ -61,7 +60,7 @@ struct TileShape {
     __host__ __device__ int mask_words() const { return (classes + kWarp - 1) / kWarp; }
     __host__ __device__ std::size_t bytes() const {
         const std::size_t words = vertex_stride() + 2 + mask_words();
-        return (4 * words + 2) * vertices();
+        return (4 * words + 2) * rows * columns;
     }
 };
 
@@ -84,6 +83,7 @@ struct Tile {
     }
 };
 
+// Four blocks fill a multiprocessor's registers at 64 a thread, which the kernel needs.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4)
     upsample_argmax_tiled_kernel(Tensor logits, Grid grid, Labels labels, float* confidence,
@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(kThreads, 4)
     __syncthreads();
 
     for (int vertex = warp; vertex < vertices; vertex += kThreads / kWarp) {
-        const float* values = tile.logits + vertex * shape.vertex_stride();
         float magnitude;
-        const int label = warp_argmax([&](int id) { return values[id]; }, classes, magnitude);
+        const int label =
+            warp_argmax(tile.logits + vertex * shape.vertex_stride(), classes, magnitude);
         if (lane == 0) {
             tile.vertex_label[vertex] = static_cast<std::uint8_t>(label);
             tile.vertex_magnitude[vertex] = magnitude;
