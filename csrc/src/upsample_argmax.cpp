@@ -16,7 +16,8 @@ namespace {
 constexpr int kMostLanes = 16;
 constexpr int kMostClasses = 256;  // room for 254, in whole vectors
 
-// Output samples begin..end-1 lie between logit samples `index` and `index + 1`.
+// Output samples begin..end-1 lie between logit samples `index` and `index + 1`, or exactly on the
+// last one, whose neighbour is itself.
 struct Cell {
     int index, begin, end;
 };
@@ -84,7 +85,7 @@ struct AxisTables {
                 position += i * extent / (count - 1);
             }
             position = std::clamp(position, 0.0, size - 1.0);
-            const int index = std::clamp(static_cast<int>(position), 0, std::max(size - 2, 0));
+            const int index = static_cast<int>(position);
             weights[static_cast<std::size_t>(i)] = static_cast<float>(position - index);
             if (cells.empty() || cells.back().index != index) {
                 cells.push_back({index, i, i});

@@ -141,6 +141,15 @@ def test_no_pixel_is_lost_to_low_precision(dtype: Any, level: str) -> None:
     assert wrong <= 0.1 * (naive != exact).sum()
 
 
+def test_a_pixel_on_a_logit_has_its_label(level: str) -> None:
+    # Logits that differ in their last bit: nothing but the sample itself decides, at borders too.
+    case = UpsampleCase("on-grid", (1, 5, 7, 9), (6 * 4 + 1, 8 * 4 + 1))
+    base = case.make_logits()[:, :1]
+    steps = np.random.default_rng(0).integers(0, 4, case.shape)
+    logits = (base + steps * np.spacing(np.abs(base))).astype(np.float32)
+    np.testing.assert_array_equal(run(case, logits)[:, ::4, ::4], logits.argmax(axis=1))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_logits_give_some_class(bad: float, level: str) -> None:
     case = UpsampleCase("bad", (1, 5, 6, 7), (40, 50))

@@ -14,7 +14,7 @@ namespace edgeseg {
 // The frame is resized to `content` (a rectangle inside the output: the whole output for "stretch",
 // a centred part for "letterbox") by bilinear interpolation with half-pixel centres and no
 // antialiasing, in float32: within one grey level of cv2.resize(INTER_LINEAR). Samples outside the
-// frame repeat its border. NV12 is converted tap by tap, before interpolation.
+// frame repeat its border. NV12 is converted tap by tap to whole grey levels, before interpolation.
 // Outside `content` every channel holds the value that `pad` (0..255) is normalised to.
 //
 //   out    1×3×h×w, channels R,G,B; float32, float16, bfloat16: (grey - mean[c]) / std[c], with
@@ -50,7 +50,7 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 //                 align_corners = false:  y + (Y + 0.5) * height / H - 0.5  whole: {0, 0, h, w}
 //                 align_corners = true:   y + Y * height / (H - 1)          whole: {0, 0, h-1, w-1}
 //               (y for H = 1), clamped to [0, h-1]; columns likewise.
-//   labels      N×H×W uint8, rows contiguous; `label_stride` between rows in bytes
+//   labels      N×H×W uint8, rows contiguous
 //   confidence  null, or N×H×W float32 contiguous: softmax probability of the label at that pixel
 //
 // Equals the same computation in double precision with the lowest id on a tie. Where the two best
