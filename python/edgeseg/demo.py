@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import synthetic
+from edgeseg.files import make_folder
 from edgeseg.images import write_image
-from edgeseg.predict import OnFrame, Report, Tally, make_folder
+from edgeseg.predict import OnFrame, Report, Tally
 from edgeseg.runtime import Runtime
 from edgeseg.video import prefetch, write_video
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,35 +16,41 @@ from edgeseg.errors import OutputError
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well.
 
-    The temporary file keeps the suffix of `path`, since encoders choose their format by it. On any
-    exception, Ctrl-C included, it is removed and `path` stays what it was; the block's own
-    exceptions pass through.
+    The temporary file keeps the suffix of `path`, since encoders choose their format by it, and
+    the permissions of a file that was there before. On any exception, Ctrl-C included, it is
+    removed and `path` stays what it was; the block's own exceptions pass through.
 
     Raises:
-        OutputError: the folder is missing, or no file can be made in it.
+        OutputError: the folder is missing, no file can be made in it, or `path` is no file.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder, a file name was expected; add a name to it")
+    try:
+        # Through a link: the file that it points to is replaced, not the link.
+        target = Path(os.path.realpath(path))
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise cannot_write(path, error) from error
+    if mode is not None and not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+        raise OutputError(f"{path} is {kind}, the name of a file was expected; add or choose one")
     if not target.parent.is_dir():
         raise OutputError(
-            f"cannot write {target}: the folder {target.parent} does not exist; create it first"
+            f"cannot write {path}: the folder {target.parent} does not exist; create it first"
         )
+    temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}")
     try:
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-        )
-        os.close(handle)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    temporary = Path(name)
-    try:
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            raise cannot_write(path, error) from error
         yield temporary
         try:
-            temporary.chmod(0o666 & ~_umask())
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
             temporary.replace(target)
         except OSError as error:
-            raise cannot_write(target, error) from error
+            raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,15 +72,28 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
             raise cannot_write(path, error) from error
 
 
-def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those above it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise OutputError(
+            f"cannot make the folder {folder}: {reason(error)}; choose another one"
+        ) from error
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError | ValueError) -> OutputError:
     """The error for a file that the system did not let be written."""
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}; "
+        f"cannot write {path}: {reason(error)}; "
         "nothing was left behind, free space or choose another place"
     )
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def reason(error: OSError | ValueError) -> str:
+    """What the system says, without the number and the path that Python adds."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import InputError, OutputError
-from edgeseg.files import write_atomically
+from edgeseg.files import reason, write_atomically
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -30,7 +30,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """
     file = Path(path)
     try:
-        data = file.read_bytes()
+        is_device = file.is_char_device()
+        data = b"" if is_device else file.read_bytes()  # /dev/zero would never end
     except IsADirectoryError as error:
         raise InputError(
             f"{file} is a folder, an image file was expected; name a file in it"
@@ -39,8 +40,13 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise InputError(f"the image file {file} does not exist; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise InputError(
-            f"the image file {file} cannot be read: {error}; check the path and its permissions"
+            f"the image file {file} cannot be read: {reason(error)}; "
+            "check the path and its permissions"
         ) from error
+    if is_device:
+        raise InputError(
+            f"{file} is a device, an image file was expected; open a camera with Runtime.stream"
+        )
     return decode_image(data, str(file))
 
 

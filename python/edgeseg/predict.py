@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.arguments import check_integer
 from edgeseg.errors import InputError, OutputError
+from edgeseg.files import make_folder
 from edgeseg.images import write_image
 from edgeseg.runtime import Result, Runtime, Timings
 from edgeseg.runtime.result import Picture
@@ -124,6 +127,8 @@ def predict_source(
             then has been written.
         OutputError: something cannot be written.
     """
+    if limit is not None:
+        check_integer("limit", limit, 1, sys.maxsize)
     with open_source(source) as opened:
         make_folder(out)
         length = opened.length if limit is None else min(limit, opened.length or limit)
@@ -156,20 +161,6 @@ def predict_source(
     return tally.report(sink.written)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, and those above it.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {folder}: {error.strerror}; choose another one"
-        ) from error
-
-
 def render(result: Result, picture: Picture, alpha: float) -> NDArray[np.uint8]:
     """One picture of a result, as an image file holds it."""
     if picture == "overlay":
@@ -187,14 +178,18 @@ class _Pictures:
         self._out = out
         self._pictures = pictures
         self._alpha = alpha
-        self._stems = Counter(path.stem for path in source.paths)
+        self._sources = {path.resolve() for path in source.paths}
+        # Whole names where stems would not tell two images apart: a.jpg beside a.png.
+        self._whole_names = len({path.stem for path in source.paths}) < len(source.paths)
 
     def write(self, name: str, result: Result) -> None:
-        stem = Path(name).stem
-        if self._stems[stem] > 1:  # a.jpg beside a.png
-            stem = name.replace(".", "_")
+        stem = name if self._whole_names else Path(name).stem
         for picture in self._pictures:
             path = self._out / f"{stem}_{picture}.png"
+            if path.resolve() in self._sources:
+                raise OutputError(
+                    f"{path} is one of the images to be read; choose another folder for the results"
+                )
             write_image(path, render(result, picture, self._alpha))
             self.written.append(path)
 

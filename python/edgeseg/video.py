@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.arguments import check_integer, check_number
 from edgeseg.errors import InputError, OutputError
-from edgeseg.files import cannot_write, replacing
+from edgeseg.files import cannot_write, reason, replacing
 from edgeseg.images import IMAGE_SUFFIXES, read_image
 from edgeseg.mp4 import picture_seconds
 
@@ -215,6 +216,8 @@ def open_source(source: str | os.PathLike[str] | int) -> Source:
             f"the source is a {type(source).__name__}; give a path, a URL or a camera's index"
         )
     text = os.fspath(source)
+    if not text:  # for a path that would be the current folder
+        raise InputError("the source is an empty text; give a path, a URL or a camera's index")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return _open_url(text)
     path = Path(text)
@@ -224,7 +227,7 @@ def open_source(source: str | os.PathLike[str] | int) -> Source:
         raise InputError(f"the source {path} does not exist; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise InputError(
-            f"the source {path} cannot be read: {error}; check the path and its permissions"
+            f"the source {path} cannot be read: {reason(error)}; check the path and its permissions"
         ) from error
     if stat.S_ISCHR(mode):
         return _open_camera(text)
@@ -236,6 +239,8 @@ def open_source(source: str | os.PathLike[str] | int) -> Source:
 
 
 def _open_camera(camera: int | str) -> VideoSource:
+    if isinstance(camera, int):  # OpenCV crashes on some others
+        check_integer("the camera's index", camera, 0, 2**31 - 1)
     capture = cv2.VideoCapture(camera)
     if not capture.isOpened():
         raise InputError(
@@ -324,8 +329,7 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
         items: what to iterate over.
         depth: how many items may wait, at least 1.
     """
-    if depth < 1:
-        raise InputError(f"depth is {depth}, at least 1 is needed")
+    check_integer("depth", depth, 1)
     room = threading.Semaphore(depth)
     ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()  # None: the end
     stopped = False
@@ -456,14 +460,13 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
 
     Args:
         path: ends in .mp4; a file that was there before is replaced.
-        fps: frames per second.
+        fps: frames per second, 0.001 to 65,535.
 
     Raises:
-        InputError: `fps` is not positive.
+        InputError: `fps` is out of range.
         OutputError: the file cannot be written. With OpenCV 4 a full disk is noticed at the end.
     """
-    if not (isfinite(fps) and fps > 0):
-        raise InputError(f"fps is {fps}, a positive number of frames a second was expected")
+    check_number("fps", fps, 0.001, 65_535)
     target = Path(path)
     if target.suffix.lower() != ".mp4":
         raise OutputError(f"cannot write {target}: only MP4 can be written; end the name in .mp4")

@@ -109,7 +109,7 @@ def test_overlay_of_a_crop() -> None:
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_overlay_alpha_out_of_range(alpha: float) -> None:
-    with pytest.raises(InputError, match=r"alpha is .*0\.\.1"):
+    with pytest.raises(InputError, match=r"alpha is .*from 0 to 1"):
         result([[0]]).overlay(alpha)
     with pytest.raises(InputError, match="threads is 0"):
         result([[0]]).overlay(threads=0)
@@ -197,7 +197,9 @@ def test_polygons_simplified() -> None:
 
 @pytest.mark.parametrize("arguments", [{"min_area": -1.0}, {"simplify": float("nan")}])
 def test_polygons_refuse_negative_arguments(arguments: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="neither may be negative"):
+    with pytest.raises(
+        InputError, match=r"a number (of at least 0|from 0 to 1000000) was expected"
+    ):
         result([[0]]).polygons(**arguments)
 
 
@@ -252,7 +254,9 @@ def test_save_what_the_format_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_save_unknown_picture(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'masks'; use one of 'overlay', 'labels', 'colored'"):
+    with pytest.raises(
+        InputError, match="'masks' is unknown; use 'overlay', 'labels' or 'colored'"
+    ):
         result([[0]]).save(tmp_path / "a.png", "masks")  # type: ignore[arg-type]
 
 

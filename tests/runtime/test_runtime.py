@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +165,22 @@ def test_many_threads_share_one_runtime(runtime: Runtime) -> None:
         np.testing.assert_array_equal(labels, expected[i % 9])
 
 
+def test_the_first_frames_of_a_process_may_come_at_once(tiny_engine: Path) -> None:
+    """OpenVINO's bindings once deadlocked here, now and then; see runtime/openvino.py."""
+    code = (
+        "import sys, numpy as np\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from edgeseg import Runtime\n"
+        "sys.setswitchinterval(1e-6)\n"
+        f"runtime = Runtime({str(tiny_engine)!r})\n"
+        "frame = np.zeros((8, 8, 3), np.uint8)\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    list(pool.map(lambda _: runtime.predict(frame), range(16)))\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
@@ -257,3 +275,9 @@ def test_the_packaged_engine_computes_what_was_trained() -> None:
     verification = verify()
     assert verification.ok
     assert edgeseg.Runtime().classes[3] == "road"
+
+
+@pytest.mark.parametrize("frames", ["photo.jpg", b"bytes", 3, colours(8, 8, RED)])
+def test_one_frame_is_not_a_batch(runtime: Runtime, frames: Any) -> None:
+    with pytest.raises(InputError, match="the frames are"):
+        runtime.predict_batch(frames)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.arguments import check_choice
 from edgeseg.errors import InputError
 from edgeseg.images import decode_image, read_image
 
@@ -72,8 +73,7 @@ def as_frame(source: FrameLike, pixel_format: PixelFormat = "bgr") -> Frame:
     Raises:
         InputError: the source cannot be used as it is; the message says why and what to do.
     """
-    if pixel_format not in get_args(PixelFormat):
-        raise InputError(f"pixel_format {pixel_format!r} is unknown; use 'bgr', 'rgb' or 'nv12'")
+    check_choice("pixel_format", pixel_format, get_args(PixelFormat))
     if isinstance(source, (str, os.PathLike)):
         return _interleaved(read_image(source), "bgr")
     if isinstance(source, (bytes, bytearray)):
@@ -92,6 +92,11 @@ def as_frame(source: FrameLike, pixel_format: PixelFormat = "bgr") -> Frame:
 
 
 def _as_array(source: Any) -> NDArray[Any]:
+    if np.ma.is_masked(source):
+        raise InputError(
+            "the frame is an array with masked pixels, which have no grey level; "
+            "give them one: frame.filled(0)"
+        )
     if isinstance(source, np.ndarray):
         return source
     if source is None:

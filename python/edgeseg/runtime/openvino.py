@@ -26,15 +26,19 @@ except ModuleNotFoundError as error:
 PRECISIONS = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}
 _MAX_REQUESTS = 8
 
+# The first `.data` of a process fills a table inside OpenVINO's bindings. Two threads that are both
+# first deadlock, one with the GIL, one with the table's lock: so the first one is here, where
+# Python's import lock keeps others out.
+_ = ov.Tensor(np.zeros(1, np.float32)).data
+
 
 class Request:
     """One inference with its own buffers; used by one thread at a time."""
 
     def __init__(self, request: ov.InferRequest):
         self._request = request
-        self.input: NDArray[np.float32] = request.get_input_tensor().data
+        self.input: NDArray[np.float32] = request.get_input_tensor().data[0]
         """3×h×w float32, to be filled before `run`."""
-        self.input = self.input[0]
 
     def run(self) -> NDArray[np.float32]:
         """Infer, without the GIL; logits 1×K×h/8×w/8 float32, valid until the next `run`."""

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import _core
-from edgeseg.errors import InputError, OutputError
+from edgeseg.arguments import check_choice, check_number, check_threads
+from edgeseg.errors import OutputError
 from edgeseg.images import write_image
 from edgeseg.runtime.frames import Frame
 
@@ -91,15 +92,11 @@ class Result:
         Raises:
             InputError: an argument is out of range.
         """
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha is {alpha}, a weight in 0..1 was expected")
-        if threads < 1:
-            raise InputError(f"threads is {threads}, at least 1 is needed")
+        weight = round(256 * check_number("alpha", alpha, 0, 1))
+        threads = check_threads(threads)
         frame = self._bgr_frame()
         out = np.empty((*self.labels.shape, 3), np.uint8)
-        _core.overlay(
-            frame, self.labels, self._bgr_table(), out, alpha=round(256 * alpha), threads=threads
-        )
+        _core.overlay(frame, self.labels, self._bgr_table(), out, alpha=weight, threads=threads)
         return out
 
     def colored(self) -> NDArray[np.uint8]:
@@ -129,12 +126,10 @@ class Result:
             simplify: how far, in pixels, an outline may be moved to save corners (Douglas-Peucker).
 
         Raises:
-            InputError: an argument is negative.
+            InputError: an argument is negative, or not a number.
         """
-        if not (min_area >= 0 and simplify >= 0):
-            raise InputError(
-                f"min_area is {min_area} and simplify {simplify}; neither may be negative"
-            )
+        min_area = check_number("min_area", min_area, 0)
+        simplify = check_number("simplify", simplify, 0, 1_000_000)
         found = []
         for class_id in np.flatnonzero(self._counts()).tolist():
             mask = (self.labels == class_id).view(np.uint8)
@@ -166,9 +161,7 @@ class Result:
             InputError: `what` is unknown.
             OutputError: the file cannot be written, or the format would damage the labels.
         """
-        if what not in get_args(Picture):
-            choices = ", ".join(repr(choice) for choice in get_args(Picture))
-            raise InputError(f"what is {what!r}; use one of {choices}")
+        check_choice("what", what, get_args(Picture))
         if what == "labels":
             if (suffix := Path(path).suffix).lower() != ".png":
                 raise OutputError(

@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import _core
+from edgeseg.arguments import check_choice, check_threads
 from edgeseg.engine_file import EngineFile, Target, open_engine
 from edgeseg.errors import EngineError, InputError
 from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
@@ -75,15 +76,9 @@ class Runtime:
             EngineError: the file is missing, damaged, or none of its targets runs here.
             InputError: an argument is out of range.
         """
-        if device not in ("auto", "cpu"):
-            raise InputError(f"device {device!r} is unknown; use 'auto' or 'cpu'")
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise InputError(
-                f"precision {precision!r} is unknown; use 'auto', 'float32' or 'bfloat16'"
-            )
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; at least 1 is needed, or None for all cores")
-        self.threads = threads or len(os.sched_getaffinity(0))
+        check_choice("device", device, get_args(Device))
+        check_choice("precision", precision, get_args(Precision))
+        self.threads = check_threads(len(os.sched_getaffinity(0)) if threads is None else threads)
         with open_engine(packaged_engine() if engine is None else engine) as file:
             self.manifest = file.manifest
             self._backend, self.target = _load_backend(
@@ -137,7 +132,7 @@ class Runtime:
             InputError: as `predict`; the message names the frame's place in the batch.
         """
         ready = []
-        for index, frame in enumerate(frames):
+        for index, frame in enumerate(_several(frames)):
             try:
                 ready.append(as_frame(frame, pixel_format))
             except InputError as error:
@@ -167,7 +162,8 @@ class Runtime:
                 frames = (as_frame(item.pixels) for item in decoded)
                 yield from self._in_order(frames, confidence)
         else:
-            yield from self._in_order((as_frame(f, pixel_format) for f in source), confidence)
+            frames = (as_frame(frame, pixel_format) for frame in _several(source))
+            yield from self._in_order(frames, confidence)
 
     def _in_order(self, frames: Iterable[Frame], confidence: bool) -> Iterator[Result]:
         with ThreadPoolExecutor(_IN_FLIGHT, "edgeseg") as workers:
@@ -236,6 +232,21 @@ class Runtime:
             (height, width),
             align_corners=self.manifest.architecture.align_corners,
         )
+
+
+def _several(frames: Iterable[FrameLike]) -> Iterable[FrameLike]:
+    """`frames`, unless they are one frame, a file's name, or nothing to iterate over."""
+    if isinstance(frames, (str, bytes, bytearray, os.PathLike)) or not isinstance(frames, Iterable):
+        raise InputError(
+            f"the frames are a {type(frames).__name__}, a list or another iterable of frames was "
+            "expected; give one frame to predict, a file, folder or camera to stream"
+        )
+    if getattr(frames, "ndim", 4) < 4:
+        raise InputError(
+            "the frames are a single array, a list of frames was expected; give [frame], "
+            "or the frame to predict"
+        )
+    return frames
 
 
 def _load_backend(
