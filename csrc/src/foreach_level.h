@@ -4,9 +4,9 @@
 //     #define EDGESEG_KERNELS "overlay.simd.h"
 //     #include "foreach_level.h"
 //
-// A kernel file includes nothing and calls no inline function of the standard library: a wide copy
-// of such a function could be the one that the linker keeps for the whole program. What it needs
-// is included before it, here or by the including file.
+// A kernel file calls no inline function of the standard library: a wide copy of it could be the
+// one that the linker keeps for the whole program. What it includes is per level as well; headers
+// of the usual kind are included before it, here or by the including file.
 #include <cstddef>
 #include <cstdint>
 

@@ -49,8 +49,8 @@ struct PreprocessScratch {
 namespace edgeseg {
 namespace {
 
-// The resampling kernel handles four pixels at a time, the last ones perhaps in excess.
-constexpr int kExcess = 3;
+// The resampling kernel works in vectors of up to 16 pixels and looks a little beyond them.
+constexpr int kExcess = 32;
 
 struct Columns {
     std::vector<int> left;

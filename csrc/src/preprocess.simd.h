@@ -1,23 +1,7 @@
 // The inner loops of preprocess.cpp, compiled once per dispatch level by foreach_level.h.
+#include "pixel_lanes.h"
+
 namespace edgeseg::EDGESEG_LEVEL {
-
-// Four lanes at every level: a pixel's three channels and one unused.
-typedef float Quad __attribute__((vector_size(16)));
-typedef std::int32_t QuadIndex __attribute__((vector_size(16)));
-
-inline Quad load_quad(const float* from) {
-    Quad value;
-    __builtin_memcpy(&value, from, sizeof value);
-    return value;
-}
-
-inline void store_quad(float* to, Quad value) { __builtin_memcpy(to, &value, sizeof value); }
-
-#if defined(__clang__)
-#define EDGESEG_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define EDGESEG_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, QuadIndex{i, j, k, l})
-#endif
 
 // A line of interleaved samples, interpolated between two frame rows.
 inline void blend_rows(const std::uint8_t* top, const std::uint8_t* bottom, float weight,
@@ -35,32 +19,28 @@ inline void blend_rows(const std::uint8_t* top, const std::uint8_t* bottom, floa
 }
 
 // Interpolates along the line and splits it into three planes, scaled and shifted. Writes a
-// multiple of four pixels.
+// multiple of kLanes pixels.
 template <bool kInterpolate>
 void resample_line(const PreprocessJob& job, const float* line, float* const planes[3]) {
-    for (int x = 0; x < job.content.width; x += 4) {
-        Quad pixels[4];
+    for (int x = 0; x < job.content.width; x += kLanes) {
+        Floats pixels[4];
         for (int i = 0; i < 4; ++i) {
-            const float* at = line + job.left[x + i];
-            pixels[i] = load_quad(at);
+            pixels[i] = gather_pixels(line, job.left + x + i);
             if (kInterpolate) {
-                pixels[i] +=
-                    (load_quad(at + job.pixel_samples) - pixels[i]) * job.right_weight[x + i];
+                const Floats right = gather_pixels(line + job.pixel_samples, job.left + x + i);
+                pixels[i] += (right - pixels[i]) * spread_weights(job.right_weight + x + i);
             }
         }
-        const Quad low01 = EDGESEG_SHUFFLE(pixels[0], pixels[1], 0, 4, 1, 5);
-        const Quad low23 = EDGESEG_SHUFFLE(pixels[2], pixels[3], 0, 4, 1, 5);
-        const Quad high01 = EDGESEG_SHUFFLE(pixels[0], pixels[1], 2, 6, 3, 7);
-        const Quad high23 = EDGESEG_SHUFFLE(pixels[2], pixels[3], 2, 6, 3, 7);
-        const Quad channel0 = EDGESEG_SHUFFLE(low01, low23, 0, 1, 4, 5);
-        const Quad channel1 = EDGESEG_SHUFFLE(low01, low23, 2, 3, 6, 7);
-        const Quad channel2 = EDGESEG_SHUFFLE(high01, high23, 0, 1, 4, 5);
-        store_quad(planes[0] + x, channel0 * job.scale[0] + job.shift[0]);
-        store_quad(planes[1] + x, channel1 * job.scale[1] + job.shift[1]);
-        store_quad(planes[2] + x, channel2 * job.scale[2] + job.shift[2]);
+        // Four pixels by four lanes, transposed.
+        const Floats low01 = low(pixels[0], pixels[1]);
+        const Floats low23 = low(pixels[2], pixels[3]);
+        const Floats high01 = high(pixels[0], pixels[1]);
+        const Floats high23 = high(pixels[2], pixels[3]);
+        store(planes[0] + x, low_pair(low01, low23) * job.scale[0] + job.shift[0]);
+        store(planes[1] + x, high_pair(low01, low23) * job.scale[1] + job.shift[1]);
+        store(planes[2] + x, low_pair(high01, high23) * job.scale[2] + job.shift[2]);
     }
 }
-#undef EDGESEG_SHUFFLE
 
 // Limited-range BT.601 in OpenCV's fixed point, bit for bit. Packs a pixel into one number, so that
 // its bytes are R, G, B, 0 in memory, and neighbours into neighbouring numbers.
@@ -131,9 +111,9 @@ inline void preprocess_rows(const PreprocessJob& job, int first, int last,
     const Rect& content = job.content;
     const int size = element_size(out.dtype);
     // float32 rows are made in their place, all others in scratch; the resampling writes whole
-    // groups of four pixels.
+    // vectors.
     const bool in_place =
-        out.dtype == DType::float32 && out.stride_w == 1 && content.width % 4 == 0;
+        out.dtype == DType::float32 && out.stride_w == 1 && content.width % kLanes == 0;
     for (int y = first; y < last; ++y) {
         char* rows[3];
         float* planes[3];
