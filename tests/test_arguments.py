@@ -23,7 +23,7 @@ def test_integers(value: object) -> None:
 
 @pytest.mark.parametrize("value", [-1, 2, float("nan"), float("inf"), "1", None, 1j])
 def test_numbers(value: object) -> None:
-    with pytest.raises(ConfigError, match=r"x is .*a number from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"x is .*a finite number from 0 to 1"):
         check_number("x", value, 0, 1, error=ConfigError)
 
 

@@ -17,21 +17,31 @@ MAX_THREADS = 1024
 
 
 def check_integer(
-    name: str, value: object, low: int, high: float = math.inf, *, error: Refusal = InputError
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    error: Refusal = InputError,
 ) -> int:
     """A whole number in low..high, NumPy's too."""
     if isinstance(value, Integral) and low <= int(value) <= high:
         return int(value)
-    raise error(f"{name} is {value!r}; a whole number {_range(low, high)} was expected")
+    raise error(f"{name} is {value!r}; a whole number{_range(low, high)} was expected")
 
 
 def check_number(
-    name: str, value: object, low: float, high: float = math.inf, *, error: Refusal = InputError
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    error: Refusal = InputError,
 ) -> float:
     """A finite number in low..high, NumPy's too."""
     if isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high:
         return float(value)
-    raise error(f"{name} is {value!r}; a number {_range(low, high)} was expected")
+    raise error(f"{name} is {value!r}; a finite number{_range(low, high)} was expected")
 
 
 def check_choice(
@@ -49,4 +59,6 @@ def check_threads(value: object) -> int:
 
 
 def _range(low: float, high: float) -> str:
-    return f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+    if math.isinf(high):
+        return "" if math.isinf(low) else f" of at least {low}"
+    return f" from {low} to {high}"

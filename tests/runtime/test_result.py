@@ -198,7 +198,7 @@ def test_polygons_simplified() -> None:
 @pytest.mark.parametrize("arguments", [{"min_area": -1.0}, {"simplify": float("nan")}])
 def test_polygons_refuse_negative_arguments(arguments: dict[str, float]) -> None:
     with pytest.raises(
-        InputError, match=r"a number (of at least 0|from 0 to 1000000) was expected"
+        InputError, match=r"a finite number( of at least 0| from 0 to 1000000) was expected"
     ):
         result([[0]]).polygons(**arguments)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from edgeseg.synthetic.arguments import check_integer
+from edgeseg.arguments import check_integer
 from edgeseg.synthetic.buildings import BRICKS, SHOP_COLOURS, Building
 from edgeseg.synthetic.canvas import Colour
 from edgeseg.synthetic.furniture import Fence, HangingSign, Pole, Sign, TrafficLight

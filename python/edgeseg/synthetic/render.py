@@ -9,9 +9,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.arguments import check_integer, check_number
 from edgeseg.classes import IGNORE
-from edgeseg.errors import InputError
-from edgeseg.synthetic.arguments import check_finite, check_integer, check_size
 from edgeseg.synthetic.canvas import Canvas
 from edgeseg.synthetic.geometry import NEAR, PERIOD
 from edgeseg.synthetic.ground import Shadow, draw_ground
@@ -22,6 +21,9 @@ from edgeseg.synthetic.scene import Scene
 from edgeseg.synthetic.sky import draw_sky, draw_skyline
 from edgeseg.synthetic.stage import LABEL, Stage, Thing
 from edgeseg.synthetic.vehicles import Vehicle
+
+LARGEST_SIDE = 8192
+"""Pixels; a larger image is taken for a mistake."""
 
 BEHIND = 15.0
 """Metres behind the camera from which things are still considered: façades that reach ahead."""
@@ -65,8 +67,8 @@ def render(scene: Scene, height: int, width: int, time: float = 0.0) -> Renderin
     Raises:
         InputError: A size or the time is out of range.
     """
-    height, width = check_size(height, width)
-    time = check_finite("time", time)
+    height, width = _check_size(height, width)
+    time = check_number("time", time)
     canvas = Canvas(scene.camera(height, width, time), scene.light.haze)
     stage = Stage(canvas, scene.road, scene.light, time)
     things = _nearby(scene, stage)
@@ -104,13 +106,18 @@ def clip(seed: int, height: int, width: int, frames: int, fps: float = 15) -> It
     Raises:
         InputError: An argument is out of range.
     """
-    height, width = check_size(height, width)
-    if check_integer("frames", frames) < 0:
-        raise InputError(f"frames is {frames}; expected 0 or more")
-    if check_finite("fps", fps) <= 0.0:
-        raise InputError(f"fps is {fps}; expected more than 0 frames per second")
+    height, width = _check_size(height, width)
+    frames = check_integer("frames", frames, 0)
+    fps = check_number("fps", fps, 0.001, 1000)
     scene = sample_scene(seed)
     return (render(scene, height, width, i / fps) for i in range(frames))
+
+
+def _check_size(height: int, width: int) -> tuple[int, int]:
+    return (
+        check_integer("height", height, 1, LARGEST_SIDE),
+        check_integer("width", width, 1, LARGEST_SIDE),
+    )
 
 
 def _nearby(scene: Scene, stage: Stage) -> list[tuple[float, Thing]]:
