@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from edgeseg.classes import ClassTable
+from edgeseg.data import IMAGENET_MEAN, IMAGENET_STD
 from edgeseg.errors import CheckpointError
 from edgeseg.files import write_atomically
-from edgeseg.models import STDCSeg, STDCSegConfig
+from edgeseg.models import STDCSeg, STDCSegConfig, load_pretrained_stdcseg
 
 FORMAT = "edgeseg-checkpoint-1"
 
@@ -118,3 +119,30 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} lacks or misstates a field: {error!r}") from error
+
+
+def convert_pretrained(path: Path | str, classes: ClassTable) -> Checkpoint:
+    """Make a checkpoint of STDC-Seg's own or mmsegmentation's weights, ready for export.
+
+    Args:
+        path: See :func:`edgeseg.models.load_pretrained_stdcseg`.
+        classes: The classes that the weights were trained for, in their order.
+
+    Raises:
+        CheckpointError: The file is not such a checkpoint, or has another number of classes.
+    """
+    network = load_pretrained_stdcseg(path)
+    if network.config.num_classes != len(classes):
+        raise CheckpointError(
+            f"{path} has {network.config.num_classes} classes, {len(classes)} names were given "
+            f"({', '.join(classes.names)}); name the set that it was trained on"
+        )
+    return Checkpoint(
+        model_config=network.config,
+        state_dict=network.state_dict(),
+        classes=classes,
+        text_provenance=None,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        training={"dataset": f"converted from {Path(path).name}"},
+    )

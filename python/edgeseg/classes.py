@@ -6,6 +6,7 @@ the engine file all read class ids and colours from here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 IGNORE = 255
@@ -107,3 +108,31 @@ CITYSCAPES = ClassTable(
         (119, 11, 32),
     ),
 )
+
+IDD_LITE = ClassTable(
+    names=(
+        "drivable",
+        "non-drivable",
+        "living things",
+        "vehicles",
+        "roadside objects",
+        "far objects",
+        "sky",
+    ),
+    palette=(
+        (128, 64, 128),
+        (244, 35, 232),
+        (220, 20, 60),
+        (0, 0, 142),
+        (190, 153, 153),
+        (107, 142, 35),
+        (70, 130, 180),
+    ),
+)
+
+CLASS_TABLES: Mapping[str, ClassTable] = {
+    "camvid": CAMVID,
+    "cityscapes": CITYSCAPES,
+    "idd_lite": IDD_LITE,
+}
+"""Sets known by name. IDD-lite is the India Driving Dataset with seven coarse classes."""

@@ -1,4 +1,4 @@
-"""The command line: `edgeseg demo | predict | train | evaluate | export | verify | info | doctor`.
+"""The command line: demo, predict, train, evaluate, convert, export, info, verify, doctor.
 
 Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
 130 interrupted.
@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.engine_file import Manifest
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
 from edgeseg.predict import Report
@@ -181,14 +182,13 @@ def evaluate(
 ) -> None:
     """Score an engine from frame to labels: mIoU, IoU per class, pixel accuracy."""
     require("train", "torch")
-    from edgeseg.data import DATASETS, load_images
+    from edgeseg.data import load_images
     from edgeseg.evaluate import evaluate_runtime
     from edgeseg.runtime import Runtime
 
-    if dataset is not None and dataset not in DATASETS:
-        raise InputError(f"no set {dataset!r} is known by name; there are {', '.join(DATASETS)}")
+    table = None if dataset is None else _class_table(dataset)
     runtime = Runtime(engine, threads=threads)
-    images = load_images(data, split, DATASETS[dataset] if dataset else None)
+    images = load_images(data, split, table)
     with diagnostics.status(f"labelling {len(images)} images"):
         scores = evaluate_runtime(runtime, images)
     iou = {
@@ -200,13 +200,27 @@ def evaluate(
         _print_json({"runtime": repr(runtime), "images": len(images), **summary})
         return
     console.print(escape(repr(runtime)), soft_wrap=True)
-    table = Table("class", "IoU")
+    rows = Table("class", "IoU")
     for name, value in iou.items():
-        table.add_row(name, "–" if value is None else f"{value:.1%}")
-    console.print(table)
+        rows.add_row(name, "–" if value is None else f"{value:.1%}")
+    console.print(rows)
     console.print(
         f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, {len(images)} images"
     )
+
+
+@app.command()
+def convert(
+    weights: Annotated[Path, typer.Argument(help="STDC-Seg's or mmsegmentation's checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Checkpoint to write, for 'edgeseg export'.")],
+    dataset: Annotated[str, typer.Option(help="What it was trained on.")] = "cityscapes",
+) -> None:
+    """Make a checkpoint of weights that others trained."""
+    require("export", "torch")
+    from edgeseg.checkpoint import convert_pretrained, save_checkpoint
+
+    save_checkpoint(out, convert_pretrained(weights, _class_table(dataset)))
+    console.print(f"wrote {escape(str(out))}", soft_wrap=True)
 
 
 @app.command()
@@ -390,6 +404,13 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
             escape(f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"),
         )
     console.print(table)
+
+
+def _class_table(dataset: str) -> ClassTable:
+    if dataset not in CLASS_TABLES:
+        known = ", ".join(CLASS_TABLES)
+        raise InputError(f"no set {dataset!r} is known by name; there are {known}")
+    return CLASS_TABLES[dataset]
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -27,8 +27,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgeseg.classes import CLASS_TABLES
 from edgeseg.data import (
-    DATASETS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
@@ -188,7 +188,7 @@ def load_data(config: TrainConfig, roots: Sequence[Path]) -> tuple[LabelledImage
         raise ConfigError(
             f"name the folder of {config.dataset} (with train/ and val/): --data ROOT"
         )
-    table = DATASETS.get(config.dataset)
+    table = CLASS_TABLES.get(config.dataset)
     data = load_images(roots[0], "train", table)
     for root in roots[1:]:
         data = data.updated(load_images(root, "train", table))

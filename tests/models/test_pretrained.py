@@ -8,6 +8,8 @@ from itertools import chain
 import pytest
 import torch
 
+from edgeseg.checkpoint import convert_pretrained, load_checkpoint, save_checkpoint
+from edgeseg.classes import CAMVID, CITYSCAPES
 from edgeseg.errors import CheckpointError
 from edgeseg.models.pretrained import load_pretrained_backbone, load_pretrained_stdcseg
 from edgeseg.models.stdc import STDCNet
@@ -351,3 +353,19 @@ def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_pretrained_stdcseg(tmp_path / "damaged.pth")
+
+
+def test_conversion_gives_a_checkpoint_of_the_same_network(saved, tmp_path):
+    path = saved({"state_dict": write_stdcseg("stdc1", 19)})
+    save_checkpoint(tmp_path / "converted.pt", convert_pretrained(path, CITYSCAPES))
+    converted = load_checkpoint(tmp_path / "converted.pt")
+    assert converted.classes == CITYSCAPES
+    expected = load_pretrained_stdcseg(path).state_dict()
+    for name, value in converted.model().state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_conversion_needs_the_right_classes(saved):
+    path = saved({"state_dict": write_stdcseg("stdc1", 19)})
+    with pytest.raises(CheckpointError, match="19 classes, 11 names"):
+        convert_pretrained(path, CAMVID)

@@ -2,11 +2,9 @@
 
 from edgeseg.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalise, resize_image
 from edgeseg.data.batches import Batches
-from edgeseg.data.dataset import DATASETS, IDD_LITE, LabelledImages, load_images, load_synthetic
+from edgeseg.data.dataset import LabelledImages, load_images, load_synthetic
 
 __all__ = [
-    "DATASETS",
-    "IDD_LITE",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Augmentation",

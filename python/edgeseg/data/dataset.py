@@ -6,13 +6,13 @@ On disk every set has one layout, also a user's own:
     ROOT/SPLIT/images/NAME.jpg          or .png; RGB
     ROOT/SPLIT/labels/NAME.png          one channel, class id per pixel, 255 = no class
 
-Sets that edgeseg knows by name (CamVid, IDD-lite) need no ``classes.json``.
+Sets that edgeseg knows by name (`edgeseg.classes.CLASS_TABLES`) need no ``classes.json``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,31 +27,6 @@ from torch import Tensor
 from edgeseg.classes import CAMVID, IGNORE, ClassTable
 from edgeseg.errors import InputError
 from edgeseg.synthetic import street
-
-IDD_LITE = ClassTable(
-    names=(
-        "drivable",
-        "non-drivable",
-        "living things",
-        "vehicles",
-        "roadside objects",
-        "far objects",
-        "sky",
-    ),
-    palette=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (220, 20, 60),
-        (0, 0, 142),
-        (190, 153, 153),
-        (107, 142, 35),
-        (70, 130, 180),
-    ),
-)
-"""India Driving Dataset, lite: seven coarse classes, used for pre-training."""
-
-DATASETS: Mapping[str, ClassTable] = {"camvid": CAMVID, "idd_lite": IDD_LITE}
-"""Sets known by name; any other is a folder with a ``classes.json``."""
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _DECODER_THREADS = 4

@@ -191,16 +191,16 @@ def _training(provenance: Mapping[str, Any]) -> Training:
     """The manifest's account of a training run; a run that tells less leaves gaps."""
     start = provenance.get("start") or {}
     synthetic = provenance.get("config", {}).get("synthetic", 0)
-    images = f"{provenance.get('train_images', 'unknown number of')} images"
+    images = f", {provenance['train_images']} images" if "train_images" in provenance else ""
     notes = [
         f"{name} {provenance[name]}" for name in ("edgeseg", "torch", "git") if name in provenance
     ]
     if start:
         notes.insert(0, f"started from weights trained on {start.get('dataset', 'unknown data')}")
     return Training(
-        dataset=f"{provenance.get('dataset', 'unknown')}, {images}"
+        dataset=f"{provenance.get('dataset', 'unknown')}{images}"
         + (f", {synthetic} of them synthetic streets" if synthetic else ""),
-        validation=f"{provenance.get('validation_images', 'unknown number of')} images",
+        validation=f"{provenance.get('validation_images', 'no')} images",
         iterations=provenance.get("iteration", 0),
         miou=provenance.get("miou_last"),
         iou=provenance.get("iou_last") or {},
