@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.kernels.cuda_emulation.build import missing as missing_for_emulation
 
 from edgeseg import _core
 from edgeseg.engine_file import (
@@ -28,21 +29,25 @@ from edgeseg.engine_file import (
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a build with CUDA")
     config.addinivalue_line("markers", "gpu: needs a build with CUDA and a CUDA device")
+    config.addinivalue_line("markers", "cuda_emulation: needs g++ and the CUDA toolkit's headers")
 
 
 def _missing() -> dict[str, str]:
-    """Markers that cannot run here, and why."""
+    """Markers that cannot run here, and why; EDGESEG_REQUIRE_GPU=1 lets those of a GPU fail."""
+    missing = {}
+    if reason := missing_for_emulation():
+        missing["cuda_emulation"] = reason
+    if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
+        return missing
     if not hasattr(_core, "cuda"):
-        return dict.fromkeys(("cuda", "gpu"), "edgeseg was built without CUDA")
+        return missing | dict.fromkeys(("cuda", "gpu"), "edgeseg was built without CUDA")
     if _core.cuda.device_count() == 0:
-        return {"gpu": "no CUDA device"}
-    return {}
+        missing["gpu"] = "no CUDA device"
+    return missing
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what cannot run here; EDGESEG_REQUIRE_GPU=1 lets it fail instead."""
-    if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
-        return
+    """Skip what cannot run here."""
     for marker, reason in _missing().items():
         for item in items:
             if item.get_closest_marker(marker):

@@ -1,4 +1,4 @@
-"""The CUDA kernels: the shared cases on a GPU, and a build with CUDA where there is none."""
+"""The CUDA kernels: the shared cases on a GPU and in emulation, and a build with CUDA."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.kernels.cases import (
     channels_last,
     decode,
     encode,
+    full_size,
     small,
     storage,
 )
@@ -41,18 +43,40 @@ from tests.kernels.test_upsample_argmax import inputs as upsample_inputs
 
 from edgeseg import _core
 
-gpu, cuda = pytest.mark.gpu, pytest.mark.cuda
+gpu, cuda, emulated = pytest.mark.gpu, pytest.mark.cuda, pytest.mark.cuda_emulation
+
+
+@dataclass(frozen=True)
+class Device:
+    """The CUDA kernels, and the torch device whose memory they work on."""
+
+    kernels: Any
+    memory: str
+
+    def put(self, array: NDArray[Any]) -> OnDevice:
+        return OnDevice(array, self.memory)
+
+
+@pytest.fixture(params=[pytest.param("gpu", marks=gpu), pytest.param("emulation", marks=emulated)])
+def device(request: pytest.FixtureRequest) -> Device:
+    if request.param == "gpu":
+        return Device(_core.cuda, "cuda")
+    return Device(request.getfixturevalue("cuda_emulation"), "cpu")
+
+
+# Too much work for the emulation.
+on_gpu = pytest.mark.parametrize("device", [pytest.param("gpu", marks=gpu)], indirect=True)
 
 
 class OnDevice:
-    """A NumPy array's memory on the GPU, the gaps between its elements included."""
+    """A NumPy array's memory on a device, the gaps between its elements included."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
+    def __init__(self, array: NDArray[Any], memory: str) -> None:
         self.shape, self.byte_strides, self.dtype = array.shape, array.strides, array.dtype
         self.strides = tuple(stride // array.itemsize for stride in array.strides)
         last = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True))
         span = (ctypes.c_uint8 * (last + array.itemsize)).from_address(array.ctypes.data)
-        self.memory = torch.from_numpy(np.array(span)).cuda()
+        self.memory = torch.from_numpy(np.array(span)).to(memory)
         self.pointer = self.memory.data_ptr()
 
     def host(self) -> NDArray[Any]:
@@ -64,15 +88,13 @@ class OnDevice:
 # --- preprocess -----------------------------------------------------------------------------------
 
 
-@gpu
-@pytest.mark.parametrize("case", PREPROCESS_CASES, ids=lambda case: case.name)
-def test_preprocess_equals_the_twin(case: PreprocessCase) -> None:
+def check_preprocess(device: Device, case: PreprocessCase) -> None:
     host_frame = case.make_frame()
-    frame = OnDevice(host_frame)
+    frame = device.put(host_frame)
     planar = np.empty((3, *case.size), storage(case.dtype))
     interleaved = np.empty((*case.size, 3), storage(case.dtype)).transpose(2, 0, 1)
-    out = OnDevice(planar if case.layout == "nchw" else interleaved)
-    _core.cuda.preprocess(
+    out = device.put(planar if case.layout == "nchw" else interleaved)
+    device.kernels.preprocess(
         frame.pointer,
         case.frame,
         frame.strides[0],
@@ -95,6 +117,17 @@ def test_preprocess_equals_the_twin(case: PreprocessCase) -> None:
         assert (error <= arithmetic + HALF_ULP[case.dtype] * np.abs(exact) * 1.001).all()
 
 
+@pytest.mark.parametrize("case", small(PREPROCESS_CASES), ids=lambda case: case.name)
+def test_preprocess_equals_the_twin(case: PreprocessCase, device: Device) -> None:
+    check_preprocess(device, case)
+
+
+@on_gpu
+@pytest.mark.parametrize("case", full_size(PREPROCESS_CASES), ids=lambda case: case.name)
+def test_full_size_preprocess_equals_the_twin(case: PreprocessCase, device: Device) -> None:
+    check_preprocess(device, case)
+
+
 # --- score_map_concat -----------------------------------------------------------------------------
 
 # Where blocks of 8 pixels, 8 channels a thread, 1024 channels and 31 classes begin and end.
@@ -109,14 +142,16 @@ BLOCK_CASES = (
 )
 
 
-def run_score_map(features: NDArray[Any], text: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+def run_score_map(
+    device: Device, features: NDArray[Any], text: NDArray[np.float32], dtype: DType
+) -> NDArray[Any]:
     """The kernel's output in the memory format of `features`."""
     n, c, h, w = features.shape
     host_out = np.zeros((n, c + len(text), h, w), storage(dtype))
     if not features.flags.c_contiguous:
         host_out = channels_last(host_out)
-    source, rows, out = OnDevice(features), OnDevice(text), OnDevice(host_out)
-    _core.cuda.score_map_concat(
+    source, rows, out = device.put(features), device.put(text), device.put(host_out)
+    device.kernels.score_map_concat(
         source.pointer,
         source.shape,
         source.strides,
@@ -129,8 +164,10 @@ def run_score_map(features: NDArray[Any], text: NDArray[np.float32], dtype: DTyp
     return out.host()
 
 
-def check_scores(features: NDArray[Any], text: NDArray[np.float32], dtype: DType) -> None:
-    out = run_score_map(features, text, dtype)
+def check_scores(
+    device: Device, features: NDArray[Any], text: NDArray[np.float32], dtype: DType
+) -> None:
+    out = run_score_map(device, features, text, dtype)
     channels = features.shape[1]
     np.testing.assert_array_equal(out[:, :channels], features)
     exact = reference.score_map(decode(features, dtype), text)
@@ -138,14 +175,19 @@ def check_scores(features: NDArray[Any], text: NDArray[np.float32], dtype: DType
     assert (error <= 1e-6 + HALF_ULP[dtype] * np.abs(exact) * 1.001).all()
 
 
-@gpu
-@pytest.mark.parametrize("case", SCORE_MAP_CASES + BLOCK_CASES, ids=lambda case: case.name)
-def test_score_map_equals_the_twin(case: ScoreMapCase) -> None:
-    features, text = score_map_inputs(case)
-    check_scores(features, text, case.dtype)
+@pytest.mark.parametrize(
+    "case", [*small(SCORE_MAP_CASES), *BLOCK_CASES], ids=lambda case: case.name
+)
+def test_score_map_equals_the_twin(case: ScoreMapCase, device: Device) -> None:
+    check_scores(device, *score_map_inputs(case), case.dtype)
 
 
-@gpu
+@on_gpu
+@pytest.mark.parametrize("case", full_size(SCORE_MAP_CASES), ids=lambda case: case.name)
+def test_full_size_score_map_equals_the_twin(case: ScoreMapCase, device: Device) -> None:
+    check_scores(device, *score_map_inputs(case), case.dtype)
+
+
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [
@@ -157,18 +199,19 @@ def test_score_map_equals_the_twin(case: ScoreMapCase) -> None:
         ("float16", 65504.0),
     ],
 )
-def test_score_map_at_any_magnitude(dtype: DType, value: float) -> None:
+def test_score_map_at_any_magnitude(dtype: DType, value: float, device: Device) -> None:
     case = ScoreMapCase("magnitude", (1, 1024, 2, 5), 3, dtype)
     features = np.sign(case.make_features()) * np.float32(value)
     features[:, :, 1, 3] = 0
     features[:, 7, 1, 4] = 1e4  # one loud channel
-    check_scores(encode(features, dtype), case.make_text(), dtype)
+    check_scores(device, encode(features, dtype), case.make_text(), dtype)
 
 
 # --- upsample_argmax ------------------------------------------------------------------------------
 
 
 def run_upsample(
+    device: Device,
     case: UpsampleCase,
     logits: NDArray[Any],
     confidence: OnDevice | None = None,
@@ -176,8 +219,8 @@ def run_upsample(
 ) -> NDArray[np.uint8]:
     if host_labels is None:
         host_labels = np.full((len(logits), *case.size), 255, np.uint8)
-    source, labels = OnDevice(logits), OnDevice(host_labels)
-    _core.cuda.upsample_argmax(
+    source, labels = device.put(logits), device.put(host_labels)
+    device.kernels.upsample_argmax(
         source.pointer,
         source.shape,
         source.strides,
@@ -195,20 +238,25 @@ def run_upsample(
 FULL_SIZE = [case for case in UPSAMPLE_CASES if case.name in ("camvid", "cityscapes-half-pixel")]
 
 
-@gpu
-@pytest.mark.parametrize("case", small(UPSAMPLE_CASES) + FULL_SIZE, ids=lambda case: case.name)
-def test_upsample_equals_the_twin(case: UpsampleCase) -> None:
-    logits = upsample_inputs(case)
-    check_labels(case, logits, run_upsample(case, logits))
-
-
-@gpu
 @pytest.mark.parametrize("case", small(UPSAMPLE_CASES), ids=lambda case: case.name)
-def test_confidence_is_the_softmax_of_the_label(case: UpsampleCase) -> None:
+def test_upsample_equals_the_twin(case: UpsampleCase, device: Device) -> None:
     logits = upsample_inputs(case)
-    confidence = OnDevice(np.full((len(logits), *case.size), np.nan, np.float32))
-    labels = run_upsample(case, logits, confidence)
-    np.testing.assert_array_equal(labels, run_upsample(case, logits))
+    check_labels(case, logits, run_upsample(device, case, logits))
+
+
+@on_gpu
+@pytest.mark.parametrize("case", FULL_SIZE, ids=lambda case: case.name)
+def test_full_size_upsample_equals_the_twin(case: UpsampleCase, device: Device) -> None:
+    logits = upsample_inputs(case)
+    check_labels(case, logits, run_upsample(device, case, logits))
+
+
+@pytest.mark.parametrize("case", small(UPSAMPLE_CASES), ids=lambda case: case.name)
+def test_confidence_is_the_softmax_of_the_label(case: UpsampleCase, device: Device) -> None:
+    logits = upsample_inputs(case)
+    confidence = device.put(np.full((len(logits), *case.size), np.nan, np.float32))
+    labels = run_upsample(device, case, logits, confidence)
+    np.testing.assert_array_equal(labels, run_upsample(device, case, logits))
     twin = reference.upsample(
         decode(logits, case.dtype), case.size, align_corners=case.align_corners, source=case.source
     )
@@ -216,20 +264,20 @@ def test_confidence_is_the_softmax_of_the_label(case: UpsampleCase) -> None:
     np.testing.assert_allclose(confidence.host(), exact, rtol=4e-6)
 
 
-@gpu
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("value", [0.0, -1.5, 65504.0, 3e38])
-def test_a_tie_at_all_corners_goes_to_the_lowest_id(align_corners: bool, value: float) -> None:
+def test_a_tie_at_all_corners_goes_to_the_lowest_id(
+    align_corners: bool, value: float, device: Device
+) -> None:
     case = UpsampleCase("tie", (1, 40, 7, 5), (50, 33), align_corners)
     logits = case.make_logits() - 10
     logits[:, 3] = logits[:, 6] = logits[:, 38] = value * np.sign(case.make_logits()[:, 0])
     logits[:, [3, 6, 38]] = np.maximum(logits[:, [3, 6, 38]], -5)
-    assert (run_upsample(case, logits) == 3).all()
+    assert (run_upsample(device, case, logits) == 3).all()
 
 
-@gpu
 @pytest.mark.parametrize("size", [(61, 67), (4, 5)], ids=["tiled", "direct"])
-def test_classes_an_ulp_apart_are_told_apart(size: tuple[int, int]) -> None:
+def test_classes_an_ulp_apart_are_told_apart(size: tuple[int, int], device: Device) -> None:
     # What float32 interpolation cannot order: the kernel then decides in double precision.
     case = UpsampleCase("ulp", (1, 3, 4, 4), size)
     logits = case.make_logits()
@@ -239,45 +287,42 @@ def test_classes_an_ulp_apart_are_told_apart(size: tuple[int, int]) -> None:
     values = reference.upsample(logits.astype(np.float64), size, align_corners=True).values
     decided = np.abs(values[:, 0] - values[:, 1]) > 1e-12  # by double precision
     assert decided.mean() > 0.9
-    labels, want = run_upsample(case, logits)[decided], values.argmax(axis=1)[decided]
+    labels, want = run_upsample(device, case, logits)[decided], values.argmax(axis=1)[decided]
     assert set(np.unique(want)) == {0, 1}
     np.testing.assert_array_equal(labels, want)
 
 
-@gpu
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", [(40, 50), (6, 7)], ids=["tiled", "direct"])
-def test_non_finite_logits_give_some_class(bad: float, size: tuple[int, int]) -> None:
+def test_non_finite_logits_give_some_class(
+    bad: float, size: tuple[int, int], device: Device
+) -> None:
     case = UpsampleCase("bad", (1, 5, 6, 7), size)
     logits = case.make_logits()
     logits[0, :, 2:4, 3] = bad
     logits[0, 1, 0, 0] = bad
-    assert run_upsample(case, logits).max() < 5
-    assert run_upsample(case, np.full(case.shape, bad, np.float32)).max() < 5
+    assert run_upsample(device, case, logits).max() < 5
+    assert run_upsample(device, case, np.full(case.shape, bad, np.float32)).max() < 5
 
 
-@gpu
-def test_labels_inside_a_larger_picture() -> None:
+def test_labels_inside_a_larger_picture(device: Device) -> None:
     case = UpsampleCase("views", (2, 5, 7, 9), (44, 51))
     logits = upsample_inputs(case)
     picture = np.full((2, 46, 60), 255, np.uint8)
     window = picture[:, 1:45, 3:54]
     np.testing.assert_array_equal(
-        run_upsample(case, logits, host_labels=window), run_upsample(case, logits)
+        run_upsample(device, case, logits, host_labels=window), run_upsample(device, case, logits)
     )
 
 
 # --- overlay --------------------------------------------------------------------------------------
 
 
-@gpu
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("case", OVERLAY_CASES, ids=lambda case: case.name)
-def test_overlay_equals_the_twin(case: OverlayCase, in_place: bool) -> None:
+def check_overlay(device: Device, case: OverlayCase, in_place: bool) -> None:
     host_frame, host_labels, host_palette = overlay_inputs(case)
-    frame, labels, palette = map(OnDevice, (host_frame, host_labels, host_palette))
-    out = frame if in_place else OnDevice(np.zeros(host_frame.shape, np.uint8))
-    _core.cuda.overlay(
+    frame, labels, palette = map(device.put, (host_frame, host_labels, host_palette))
+    out = frame if in_place else device.put(np.zeros(host_frame.shape, np.uint8))
+    device.kernels.overlay(
         frame.pointer,
         case.size,
         frame.strides[0],
@@ -290,6 +335,21 @@ def test_overlay_equals_the_twin(case: OverlayCase, in_place: bool) -> None:
     )
     want = reference.overlay(host_frame, host_labels, host_palette, case.alpha)
     np.testing.assert_array_equal(out.host(), want)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("case", small(OVERLAY_CASES), ids=lambda case: case.name)
+def test_overlay_equals_the_twin(case: OverlayCase, in_place: bool, device: Device) -> None:
+    check_overlay(device, case, in_place)
+
+
+@on_gpu
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("case", full_size(OVERLAY_CASES), ids=lambda case: case.name)
+def test_full_size_overlay_equals_the_twin(
+    case: OverlayCase, in_place: bool, device: Device
+) -> None:
+    check_overlay(device, case, in_place)
 
 
 # --- A build with CUDA, any machine ---------------------------------------------------------------
