@@ -43,7 +43,7 @@ def test_predict_an_image(tiny_engine: Path, tmp_path: Path) -> None:
     )
     assert done["frames"] == 1
     assert done["areas"]["red"] == 1.0
-    assert done["stages"]["total"]["p50"] > 0
+    assert done["stages_ms"]["total"]["p50"] > 0
     assert sorted(path.name for path in out.iterdir()) == [
         "photo_colored.png",
         "photo_labels.png",
@@ -111,6 +111,10 @@ def test_verify_tells_a_difference_by_its_exit_code(write_tiny_engine: Any, tmp_
     other = Input(height=64, width=96, mean=(255.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     path = write_tiny_engine(tmp_path / "other.edgeseg", input=other)
     assert edgeseg("verify", path).returncode == 3
+
+
+def test_version() -> None:
+    assert edgeseg("--version").stdout.startswith("edgeseg 0.")
 
 
 def test_doctor() -> None:

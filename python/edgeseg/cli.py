@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from edgeseg import _core
 from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.engine_file import Manifest
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
@@ -65,6 +66,16 @@ def main() -> None:
     except KeyboardInterrupt:
         diagnostics.print("interrupted")
         sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Real-time semantic segmentation: one engine file, any machine."""
+    if show:
+        console.print(f"edgeseg {_core.__version__}", highlight=False)
+        raise typer.Exit
 
 
 # -------------------------------------------------------------------------------------- running
@@ -153,7 +164,7 @@ def train(
         raise ConfigError(f"no recipe {preset!r}; there are {', '.join(training.PRESETS)}")
     config = training.PRESETS[preset]
     if iterations is not None:
-        config = replace(config, iterations=iterations)
+        config = replace(config, iterations=iterations, warmup=min(config.warmup, iterations // 10))
     if threads is not None:
         torch.set_num_threads(threads)
     images, validation = training.load_data(config, data or [])
@@ -200,7 +211,7 @@ def evaluate(
         _print_json({"runtime": repr(runtime), "images": len(images), **summary})
         return
     console.print(escape(repr(runtime)), soft_wrap=True)
-    rows = Table("class", "IoU")
+    rows = Table("class", Column("IoU", justify="right"))
     for name, value in iou.items():
         rows.add_row(name, "–" if value is None else f"{value:.1%}")
     console.print(rows)
@@ -329,8 +340,8 @@ def require(extra: str, *packages: str) -> None:
     """
     if missing := [name for name in packages if find_spec(name) is None]:
         raise MissingDependencyError(
-            f"this needs {', '.join(missing)}, which is not installed; "
-            f"pip install 'edgeseg[{extra}]'"
+            f"not installed, but needed here: {', '.join(missing)}; "
+            f"pip install 'edgeseg[{extra}]', in the source folder pip install '.[{extra}]'"
         )
 
 
@@ -347,22 +358,22 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1))
+    print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _print_report(report: Report, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(report))
         return
-    console.print(escape(report.runtime), soft_wrap=True)
+    console.print(report.runtime, markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{report.frames} frames, {report.frames_per_second:.1f} a second "
-        "with reading, drawing and writing"
+        f"{report.frames} frame{'s' if report.frames > 1 else ''}, "
+        f"{report.frames_per_second:.1f} a second with reading, drawing and writing"
     )
-    stages = Table("stage", "p50 ms", "p99 ms")
-    for stage, times in report.stages.items():
+    stages = Table("stage", *(Column(name, justify="right") for name in ("p50 ms", "p99 ms")))
+    for stage, times in report.stages_ms.items():
         stages.add_row(stage, f"{times.p50:.2f}", f"{times.p99:.2f}")
-    areas = Table("class", "area")
+    areas = Table("class", Column("area", justify="right"))
     for name, area in sorted(report.areas.items(), key=lambda item: -item[1]):
         areas.add_row(name, f"{area:.1%}")
     console.print(stages, areas)
@@ -390,7 +401,7 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
         else f"{manifest.training.miou:.1%} on {manifest.training.validation}",
         "license": manifest.license or "not stated",
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
     for key, value in rows.items():
         table.add_row(f"[bold]{key}[/bold]", escape(value))
     for target in manifest.targets:

@@ -50,9 +50,9 @@ def _findings() -> Iterator[Finding]:
         ("numpy", ""),
         ("opencv-python", ""),
         ("openvino", "runs engines on CPUs"),
-        ("torch", "'pip install edgeseg[train]' to train, [export] to export"),
-        ("onnxscript", "'pip install edgeseg[export]' to export"),
-        ("lightning", "'pip install edgeseg[train]' to train"),
+        ("torch", "pip install 'edgeseg[train]' to train, 'edgeseg[export]' to export"),
+        ("onnxscript", "pip install 'edgeseg[export]' to export"),
+        ("lightning", "pip install 'edgeseg[train]' to train"),
     ):
         yield _package(package, purpose)
 
@@ -60,7 +60,7 @@ def _findings() -> Iterator[Finding]:
 def _cuda(build: dict[str, object]) -> Finding:
     if not build["cuda"]:
         return Finding(
-            "cuda", "absent", "built without; install a CUDA compiler (nvcc) and install again"
+            "cuda", "absent", "no kernels: no nvcc when this was built, or EDGESEG_CUDA=OFF"
         )
     compiled = f"kernels for {build['cuda_architectures']}"
     devices = _core.cuda.device_count()

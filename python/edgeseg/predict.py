@@ -46,7 +46,7 @@ class Report:
         runtime: engine, backend and machine, in words.
         frames: how many were labelled.
         frames_per_second: from the first to the last, reading and writing files included.
-        stages: times of "preprocess", "inference", "upsample_argmax" and "total".
+        stages_ms: times of "preprocess", "inference", "upsample_argmax" and "total".
         areas: mean fraction of the pixels per class.
         written: files, in the order in which they were begun.
     """
@@ -54,7 +54,7 @@ class Report:
     runtime: str
     frames: int
     frames_per_second: float
-    stages: dict[str, StageTimes]
+    stages_ms: dict[str, StageTimes]
     areas: dict[str, float]
     written: tuple[str, ...]
 
@@ -92,7 +92,7 @@ class Tally:
             runtime=self._runtime,
             frames=frames,
             frames_per_second=frames / (perf_counter() - self._started),
-            stages=stages,
+            stages_ms=stages,
             areas={name: area / frames for name, area in self._areas.items()},
             written=tuple(str(path) for path in written),
         )

@@ -348,7 +348,7 @@ def test_other_files_are_refused(content, message, saved):
 
 
 def test_unreadable_files_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_pretrained_stdcseg(tmp_path / "absent.pth")
     (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(CheckpointError, match="cannot be read"):

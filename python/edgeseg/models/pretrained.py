@@ -241,6 +241,8 @@ def _read(path: str | Path) -> StateDict:
     """The state dict of a checkpoint, whether stored bare or under "state_dict"."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; check the path") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors ({error}); pickled code is not run. If you trust the "

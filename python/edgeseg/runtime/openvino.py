@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -98,6 +99,8 @@ class OpenVINOBackend:
                 f"logits, the manifest's {expected} classes need [1, {expected}, h, w]; "
                 "export the engine again"
             )
+        self.turn = threading.Lock()
+        """Held while a request runs: one latency stream, so waiting is not counted as inference."""
         self._idle: queue.LifoQueue[Request | None] = queue.LifoQueue()
         for _ in range(_MAX_REQUESTS):
             self._idle.put(None)  # a place; the request is made when first needed

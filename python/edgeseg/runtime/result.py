@@ -30,7 +30,7 @@ class Timings:
 
     @property
     def total(self) -> float:
-        """From the frame in memory to the label map."""
+        """From the frame in memory to the label map, waiting for other frames left out."""
         return self.preprocess + self.inference + self.upsample_argmax
 
 

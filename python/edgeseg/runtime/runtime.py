@@ -200,8 +200,10 @@ class Runtime:
                 threads=self.threads,
             )
             prepared = perf_counter()
-            logits = request.run()
-            inferred = perf_counter()
+            with self._backend.turn:
+                begun = perf_counter()
+                logits = request.run()
+                inferred = perf_counter()
             _core.upsample_argmax(
                 logits,
                 labels,
@@ -219,7 +221,7 @@ class Runtime:
             confidence=None if confidence is None else confidence[0],
             timings=Timings(
                 preprocess=1e3 * (prepared - started),
-                inference=1e3 * (inferred - prepared),
+                inference=1e3 * (inferred - begun),
                 upsample_argmax=1e3 * (finished - inferred),
             ),
         )
