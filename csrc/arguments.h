@@ -14,6 +14,17 @@
 
 namespace edgeseg {
 
+// Lets go of the GIL while it lives. Unlike pybind11's guard its destructor may be unwound through:
+// that is how CPython up to 3.13 ends a daemon thread that comes back after the interpreter's end.
+struct ReleaseGil {
+    ReleaseGil() : state(PyEval_SaveThread()) {}
+    ~ReleaseGil() noexcept(false) { PyEval_RestoreThread(state); }
+    ReleaseGil(const ReleaseGil&) = delete;
+    ReleaseGil& operator=(const ReleaseGil&) = delete;
+
+    PyThreadState* state;
+};
+
 [[noreturn]] inline void fail(const std::string& argument, const std::string& found,
                               const std::string& expected) {
     throw pybind11::value_error(argument + ": found " + found + ", expected " + expected);

@@ -74,9 +74,11 @@ void check_writeable(const char* name, const py::array& array) {
     }
 }
 
+constexpr int kMostThreads = 1024;  // more are a mistake
+
 void check_threads(int threads) {
-    if (threads < 1) {
-        fail("threads", std::to_string(threads), "at least 1");
+    if (threads < 1 || threads > kMostThreads) {
+        fail("threads", std::to_string(threads), "1 to " + std::to_string(kMostThreads));
     }
 }
 
@@ -201,7 +203,7 @@ void bind_preprocess(const py::array& frame, const py::array& out, const std::ar
     const Normalization normalization = check_normalization(mean, std, pad);
     const Rect area = check_content(content, input);
     check_threads(threads);
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     preprocess(source, area, normalization, input, threads);
 }
 
@@ -226,7 +228,7 @@ void bind_score_map_concat(const py::array& features, const py::array& text, con
     check_threads(threads);
     const auto* rows = static_cast<const float*>(text.data());
     const int classes = extent(text, 0);
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     score_map_concat(input, rows, classes, output, threads);
 }
 
@@ -257,7 +259,7 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
         probability = static_cast<float*>(const_cast<void*>(confidence->data()));
     }
     check_threads(threads);
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     upsample_argmax(input, area, align_corners, output, probability, threads);
 }
 
@@ -281,7 +283,7 @@ void bind_overlay(const py::array& frame, const py::array& labels, const py::arr
     auto* blended = static_cast<std::uint8_t*>(const_cast<void*>(out.data()));
     const std::ptrdiff_t label_stride = stride("labels", labels, 0);
     const std::ptrdiff_t out_stride = stride("out", out, 0);
-    const py::gil_scoped_release release;
+    const ReleaseGil release;
     overlay(source, classes, label_stride, colours, alpha, blended, out_stride, threads);
 }
 

@@ -202,7 +202,7 @@ void bind_overlay(Pointer frame, const Axes<2>& frame_shape, std::int64_t frame_
 void bind_cuda(py::module_& module) {
     using namespace edgeseg;
     using namespace pybind11::literals;
-    using NoGil = py::call_guard<py::gil_scoped_release>;
+    using NoGil = py::call_guard<ReleaseGil>;
 
     module.def("device_count", &cuda::device_count, NoGil(),
                "Number of CUDA devices; 0 without a driver.");

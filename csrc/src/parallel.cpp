@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -13,7 +14,8 @@
 namespace edgeseg {
 namespace {
 
-// One parallel_for. Lives on its caller's stack; all but `next` is guarded by the pool's mutex.
+// One parallel_for. Lives on its caller's stack; all but `next` and `failed` is guarded by the
+// pool's mutex.
 struct Job {
     void (*task)(void* context, int index);
     void* context;
@@ -21,14 +23,23 @@ struct Job {
     int vacancies;   // workers that may still join
     int active = 0;  // workers that have joined and not yet left
     std::atomic<int> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error;      // of the first task that threw; read when all have left
     std::condition_variable idle;  // active has become 0
 
     Job(void (*task_)(void*, int), void* context_, int count_, int vacancies_)
         : task(task_), context(context_), count(count_), vacancies(vacancies_) {}
 
-    void work() {
-        for (int i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-            task(context, i);
+    void work() noexcept {
+        try {
+            for (int i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
+                task(context, i);
+            }
+        } catch (...) {
+            next.store(count);  // nobody starts another
+            if (!failed.exchange(true)) {
+                error = std::current_exception();
+            }
         }
     }
 };
@@ -121,6 +132,9 @@ void parallel_for(int threads, int count, void (*task)(void* context, int index)
         pool().run(job);
     } else {
         job.work();
+    }
+    if (job.error) {
+        std::rethrow_exception(job.error);
     }
 }
 

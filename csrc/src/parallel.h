@@ -8,7 +8,7 @@ namespace edgeseg {
 
 // Calls task(context, i) for every i in 0..count-1 on up to `threads` threads, the calling one
 // included, and returns when all calls have. Any number of threads may call it at once, and a
-// child of fork() may too. Tasks do not throw.
+// child of fork() may too. An exception of a task ends the work early and is thrown here.
 void parallel_for(int threads, int count, void (*task)(void* context, int index), void* context);
 
 // The same for a callable.

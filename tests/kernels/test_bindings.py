@@ -63,9 +63,9 @@ def test_good_arguments_pass(call: Any) -> None:
 
 
 @pytest.mark.parametrize("call", [preprocess, score_map_concat, upsample_argmax, overlay])
-@pytest.mark.parametrize("threads", [0, -3])
+@pytest.mark.parametrize("threads", [0, -3, 1025, 2**31 - 1])
 def test_threads(call: Any, threads: int) -> None:
-    with pytest.raises(ValueError, match=f"^threads: found {threads}, expected at least 1"):
+    with pytest.raises(ValueError, match=f"^threads: found {threads}, expected 1 to 1024"):
         call(threads=threads)
 
 
