@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,18 +27,16 @@ from rich.table import Column, Table
 
 from edgeseg import _core
 from edgeseg.classes import CLASS_TABLES, ClassTable
-from edgeseg.engine_file import Manifest
+from edgeseg.engine_file import FloatWeights, Manifest, Resize, open_engine
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
-from edgeseg.predict import Report
+from edgeseg.predict import Report, predict_source
+from edgeseg.runtime import Runtime, packaged_engine
+from edgeseg.runtime import verify as verify_engine
 from edgeseg.runtime.result import Picture
-
-Weights = Literal["float16", "float32"]
-Resize = Literal["stretch", "letterbox"]
-Precision = Literal["auto", "float32", "bfloat16"]
+from edgeseg.runtime.runtime import Precision
 
 app = typer.Typer(
     name="edgeseg",
-    help="Real-time semantic segmentation: one engine file, any machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -74,7 +72,7 @@ def version(
 ) -> None:
     """Real-time semantic segmentation: one engine file, any machine."""
     if show:
-        console.print(f"edgeseg {_core.__version__}", highlight=False)
+        _print_line(f"edgeseg {_core.__version__}")
         raise typer.Exit
 
 
@@ -118,9 +116,6 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Segment images or video; pictures become pictures, a video becomes a clip."""
-    from edgeseg.predict import predict_source
-    from edgeseg.runtime import Runtime
-
     wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
     with _progress() as advance:
         report = predict_source(
@@ -195,7 +190,6 @@ def evaluate(
     require("train", "torch")
     from edgeseg.data import load_images
     from edgeseg.evaluate import evaluate_runtime
-    from edgeseg.runtime import Runtime
 
     table = None if dataset is None else _class_table(dataset)
     runtime = Runtime(engine, threads=threads)
@@ -210,7 +204,7 @@ def evaluate(
         summary = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": iou}
         _print_json({"runtime": repr(runtime), "images": len(images), **summary})
         return
-    console.print(escape(repr(runtime)), soft_wrap=True)
+    _print_line(repr(runtime))
     rows = Table("class", Column("IoU", justify="right"))
     for name, value in iou.items():
         rows.add_row(name, "–" if value is None else f"{value:.1%}")
@@ -231,7 +225,7 @@ def convert(
     from edgeseg.checkpoint import convert_pretrained, save_checkpoint
 
     save_checkpoint(out, convert_pretrained(weights, _class_table(dataset)))
-    console.print(f"wrote {escape(str(out))}", soft_wrap=True)
+    _print_line(f"wrote {out}")
 
 
 @app.command()
@@ -242,7 +236,9 @@ def export(
     openvino: Annotated[
         bool, typer.Option("--openvino", help="Also store OpenVINO's format: loads faster.")
     ] = False,
-    weights: Annotated[Weights, typer.Option(help="Format of the stored weights.")] = "float16",
+    weights: Annotated[
+        FloatWeights, typer.Option(help="Format of the stored weights.")
+    ] = "float16",
     resize: Annotated[Resize, typer.Option(help="How a frame fills the input.")] = "stretch",
     name: Annotated[str, typer.Option(help="Name of the engine; default: the file's.")] = "",
     license_note: Annotated[
@@ -278,9 +274,6 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show what an engine file says of itself."""
-    from edgeseg.engine_file import open_engine
-    from edgeseg.runtime import packaged_engine
-
     path = engine or packaged_engine()
     with open_engine(path) as file:
         _print_manifest(path, file.manifest, as_json)
@@ -294,8 +287,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check an engine file's hashes and run its golden sample on this machine."""
-    from edgeseg.runtime import verify as verify_engine
-
     verification = verify_engine(engine, threads=threads, precision=precision)
     if as_json:
         _print_json(asdict(verification))
@@ -303,9 +294,10 @@ def verify(
         verdict = "[green]ok[/green]" if verification.ok else "[red]differs[/red]"
         console.print(
             f"{verdict}: {verification.parts} parts intact, {verification.agreement:.3%} of the "
-            f"golden sample's pixels as trained\n{escape(verification.runtime)}",
+            "golden sample's pixels as trained",
             soft_wrap=True,
         )
+        _print_line(verification.runtime)
     if not verification.ok:
         raise typer.Exit(3)
 
@@ -361,11 +353,16 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def _print_line(text: str) -> None:
+    """One line as it is: neither wrapped, so that paths can be copied, nor coloured."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _print_report(report: Report, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(report))
         return
-    console.print(report.runtime, markup=False, highlight=False, soft_wrap=True)
+    _print_line(report.runtime)
     console.print(
         f"{report.frames} frame{'s' if report.frames > 1 else ''}, "
         f"{report.frames_per_second:.1f} a second with reading, drawing and writing"
@@ -378,7 +375,7 @@ def _print_report(report: Report, as_json: bool) -> None:
         areas.add_row(name, f"{area:.1%}")
     console.print(stages, areas)
     for path in report.written:
-        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+        _print_line(f"wrote {path}")
 
 
 def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:

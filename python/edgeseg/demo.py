@@ -55,12 +55,13 @@ def run_demo(
     written = [clip]
     with write_video(clip, FPS) as video, prefetch(frames(), 2) as rendered:
         for result in runtime.stream(rendered):
-            video.write(result.overlay())
+            overlay = result.overlay()
+            video.write(overlay)
             done = tally.add(result)
             if done == 1:
                 stills = {
                     "street.png": result.frame.pixels,
-                    "street_overlay.png": result.overlay(),
+                    "street_overlay.png": overlay,
                     "street_colored.png": result.colored(),
                 }
                 for name, pixels in stills.items():

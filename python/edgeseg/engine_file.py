@@ -59,6 +59,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
 TargetKind = Literal["onnx", "openvino", "tensorrt", "aoti"]
+Resize = Literal["stretch", "letterbox"]
+FloatWeights = Literal["float32", "float16"]
 
 
 class _Model(BaseModel):
@@ -79,7 +81,7 @@ class Input(_Model):
     width: Annotated[int, Field(ge=32, le=8192)]
     mean: Triple
     std: Triple
-    resize: Literal["stretch", "letterbox"] = "stretch"
+    resize: Resize = "stretch"
     pad: Annotated[float, Field(ge=0, le=255)] = 0.0
 
     @model_validator(mode="after")
@@ -135,7 +137,7 @@ class Target(_Model):
 
     kind: TargetKind
     parts: Annotated[tuple[PartName, ...], Field(min_length=1, max_length=8)]
-    weights: Literal["float32", "float16", "int8"]
+    weights: FloatWeights | Literal["int8"]
     requires: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=16)
     agreement: Annotated[tuple[Agreement, ...], Field(max_length=16)] = ()
 

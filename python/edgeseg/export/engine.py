@@ -19,9 +19,11 @@ from edgeseg.checkpoint import Checkpoint, load_checkpoint
 from edgeseg.engine_file import (
     Agreement,
     Architecture,
+    FloatWeights,
     Golden,
     Input,
     Manifest,
+    Resize,
     Target,
     Training,
     write_engine,
@@ -37,6 +39,7 @@ from edgeseg.runtime.runtime import Precision
 from edgeseg.synthetic import street
 
 LOWEST_FLOAT32_AGREEMENT = 0.998
+_GOLDEN = Golden(frame="golden/frame.png", labels="golden/labels.png")
 _GOLDEN_SIZE = (480, 640)
 _GOLDEN_SEED = 2024
 
@@ -60,8 +63,8 @@ class ExportConfig:
     height: int = 720
     width: int = 960
     targets: tuple[TargetName, ...] = ("onnx",)
-    weights: Literal["float32", "float16"] = "float16"
-    resize: Literal["stretch", "letterbox"] = "stretch"
+    weights: FloatWeights = "float16"
+    resize: Resize = "stretch"
     name: str = ""
     license: str = ""
     check_frames: int = 4
@@ -109,8 +112,8 @@ def export_engine(
     )
     golden_frame = street(_GOLDEN_SEED, *_GOLDEN_SIZE).frame
     golden_labels = trained_labels(model, golden_frame, network_input)
-    parts["golden/frame.png"] = _png(golden_frame)
-    parts["golden/labels.png"] = _png(golden_labels)
+    parts[_GOLDEN.frame] = _png(golden_frame)
+    parts[_GOLDEN.labels] = _png(golden_labels)
     manifest = _describe(trained, model, config, network_input, targets, Path(path).stem)
 
     frames = [street(seed, *_GOLDEN_SIZE).frame for seed in range(config.check_frames)]
@@ -119,9 +122,8 @@ def export_engine(
         measured = []
         for target in targets:
             # One target at a time, so that the Runtime has no choice.
-            own = {*target.parts, "golden/frame.png", "golden/labels.png"}
             alone = manifest.model_copy(update={"targets": (target,)})
-            write_engine(draft, alone, {name: parts[name] for name in parts if name in own})
+            write_engine(draft, alone, {name: parts[name] for name in alone.named_parts()})
             agreement = _measure(draft, frames, expected)
             _require_agreement(target, agreement)
             measured.append(target.model_copy(update={"agreement": agreement}))
@@ -183,7 +185,7 @@ def _describe(
         training=_training(trained.training),
         license=config.license,
         targets=tuple(targets),
-        golden=Golden(frame="golden/frame.png", labels="golden/labels.png"),
+        golden=_GOLDEN,
     )
 
 

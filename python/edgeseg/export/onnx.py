@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgeseg.engine_file import FloatWeights
 from edgeseg.ops import decomposition_table
 
 _SMALL = 4096  # elements; smaller constants (scales, shapes, biases) stay float32: nothing to gain
 
 
-def to_onnx(
-    model: nn.Module, height: int, width: int, weights: Literal["float32", "float16"]
-) -> bytes:
+def to_onnx(model: nn.Module, height: int, width: int, weights: FloatWeights) -> bytes:
     """Export an evaluation-mode network: "image" 1×3×h×w float32 -> "logits" 1×K×h/8×w/8 float32.
 
     Args:

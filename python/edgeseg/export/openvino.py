@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import openvino as ov
 
+from edgeseg.engine_file import FloatWeights
 
-def to_openvino(onnx_model: bytes, weights: Literal["float32", "float16"]) -> tuple[bytes, bytes]:
+
+def to_openvino(onnx_model: bytes, weights: FloatWeights) -> tuple[bytes, bytes]:
     """Convert an ONNX model to OpenVINO's intermediate representation.
 
     Returns:

@@ -22,6 +22,7 @@ from edgeseg.errors import EngineError, InputError
 from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
 from edgeseg.runtime.geometry import Placement, place
 from edgeseg.runtime.result import Result, Timings
+from edgeseg.video import open_source, prefetch
 
 if TYPE_CHECKING:
     from edgeseg.runtime.openvino import OpenVINOBackend
@@ -155,8 +156,6 @@ class Runtime:
             InputError: the source cannot be opened, or ends before it should; results of the frames
                 that could be read are given first.
         """
-        from edgeseg.video import open_source, prefetch
-
         if isinstance(source, (str, os.PathLike, int)):
             with open_source(source) as opened, prefetch(opened, _IN_FLIGHT) as decoded:
                 frames = (as_frame(item.pixels) for item in decoded)
