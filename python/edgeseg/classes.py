@@ -20,16 +20,21 @@ class ClassTable:
     Attributes:
         names: K distinct class names, as they are given to the text encoder.
         palette: K colours, R, G, B in 0..255.
+        categories: For each class the name of the coarser group that it belongs to; empty where a
+            set knows none.
     """
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.palette):
             raise ValueError(f"{len(self.names)} names but {len(self.palette)} colours")
         if len(set(self.names)) != len(self.names):
             raise ValueError("class names must be distinct")
+        if self.categories and len(self.categories) != len(self.names):
+            raise ValueError(f"{len(self.names)} names but {len(self.categories)} categories")
 
     def __len__(self) -> int:
         return len(self.names)

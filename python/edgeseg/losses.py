@@ -7,6 +7,7 @@ Sources: Lin et al., APSIPA Trans. SIP 13, 2024, e400; Fan et al., CVPR 2021 (ST
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,7 @@ _OHEM_MIN_SHARE = 16  # at least one pixel in 16 is kept
 _DETAIL_WEIGHTS = (0.6, 0.3, 0.1)  # of the edges at strides 1, 2, 4
 _EDGE_THRESHOLD = 0.1
 _DICE_EPSILON = 1.0
+_LARGEST_CLASS_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def segmentation_loss(
     align_corners: bool,
     ohem: Ohem = "stdc",
     dice: Dice = "squared",
+    class_weights: Tensor | None = None,
 ) -> LossTerms:
     """All losses of one batch.
 
@@ -61,10 +64,13 @@ def segmentation_loss(
         align_corners: How logits and score map are upsampled to H×W; a property of the model.
         ohem: Which pixels count, see :func:`cross_entropy`.
         dice: Form of the Dice loss, see :func:`detail_loss`.
+        class_weights: Of the cross-entropies, see :func:`class_weights`.
     """
 
     def upsampled(logits: Tensor) -> Tensor:
-        return cross_entropy(logits, labels, align_corners=align_corners, ohem=ohem)
+        return cross_entropy(
+            logits, labels, align_corners=align_corners, ohem=ohem, weights=class_weights
+        )
 
     score = labels.new_zeros((), dtype=torch.float32)
     if output.score_map is not None:
@@ -78,7 +84,12 @@ def segmentation_loss(
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, *, align_corners: bool, ohem: Ohem = "stdc"
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    align_corners: bool,
+    ohem: Ohem = "stdc",
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with online hard example mining, at the labels' size.
 
@@ -89,6 +100,8 @@ def cross_entropy(
         ohem: ``"stdc"``: mean over the pixels whose loss exceeds −log 0.7, or over the N·H·W/16
             hardest where those are fewer. ``"reference"``: every labelled pixel counts, and the
             sum is divided by all N·H·W pixels.
+        weights: K float32, how much a pixel of each class counts among the kept ones; None counts
+            all alike (the paper).
 
     Returns:
         Scalar float32.
@@ -100,16 +113,40 @@ def cross_entropy(
         align_corners=align_corners,
     )
     losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")  # 0 where void
+    losses, labels = losses.flatten(), labels.flatten()
+    shares = torch.ones_like(losses)
+    if weights is not None:
+        shares = F.pad(weights, (0, IGNORE + 1 - len(weights)))[labels]
     if ohem == "reference":
-        return losses.mean()
-    losses = losses.flatten()
+        return (losses * shares).mean()
     hard = losses > _OHEM_THRESHOLD
-    count = hard.sum()
-    labelled = (labels != IGNORE).sum()
-    least = min(losses.numel() // _OHEM_MIN_SHARE, int(labelled))
-    if count >= least:
-        return torch.where(hard, losses, 0).sum() / count.clamp(min=1)
-    return losses.topk(least, sorted=False).values.mean()
+    least = min(losses.numel() // _OHEM_MIN_SHARE, int((labels != IGNORE).sum()))
+    if hard.sum() < least:
+        hard = torch.zeros_like(hard).index_fill_(0, losses.topk(least, sorted=False).indices, True)
+    shares = shares * hard
+    return (losses * shares).sum() / shares.sum().clamp(min=1e-12)
+
+
+def class_weights(labels: Iterable[Tensor], num_classes: int, exponent: float) -> Tensor:
+    """Weights that let rare classes count: frequency to the power of −``exponent``.
+
+    Args:
+        labels: Label maps of a training set, uint8; 255 = no class.
+        num_classes: K.
+        exponent: 0 counts all pixels alike, 1 all classes alike.
+
+    Returns:
+        K float32, at most 10, whose mean over the set's pixels is 1 (less where the 10 cuts one
+        off); a class that does not occur has the weight of the rarest one that does.
+    """
+    counts = torch.zeros(256)
+    for label in labels:
+        counts += torch.bincount(label.flatten(), minlength=256)
+    counts = counts[:num_classes]
+    frequency = counts / counts.sum()
+    rarest = frequency[frequency > 0].min()
+    weights = frequency.clamp(min=rarest).pow(-exponent)
+    return (weights / (weights * frequency).sum()).clamp(max=_LARGEST_CLASS_WEIGHT)
 
 
 def detail_loss(detail: Tensor, labels: Tensor, *, dice: Dice = "squared") -> Tensor:
