@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -29,6 +28,16 @@ from edgeseg import _core
 from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.engine_file import FloatWeights, Manifest, Resize, open_engine
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
+from edgeseg.evaluate import (
+    BOUNDARY_TOLERANCE,
+    Scores,
+    Views,
+    Window,
+    describe_checkpoint,
+    evaluate_checkpoint,
+    evaluate_runtime,
+    evaluation_size,
+)
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
@@ -142,9 +151,25 @@ def train(
         typer.Option(help="Folder with train/ and val/; later ones replace images by name."),
     ] = None,
     text: Annotated[Path | None, typer.Option(help="Text embeddings, NAME.npy.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Text encoder, for recipes that learn contexts.")
+    ] = None,
+    encoder_weights: Annotated[
+        Path | None, typer.Option(help="The encoder's weights, instead of a download.")
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last.pt.")] = False,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of crops and of the validated network.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE of the recipe; augmentation.scales=[0.5,2]."),
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices or processes to share.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
     threads: Threads = None,
 ) -> None:
     """Train a network; leaves best.pt, last.pt and TensorBoard curves."""
@@ -153,13 +178,20 @@ def train(
 
     from edgeseg import train as training
     from edgeseg.checkpoint import load_checkpoint
+    from edgeseg.recipes import PRESETS
     from edgeseg.text import TextEmbeddings
+    from edgeseg.text_encoder import load_text_encoder
 
-    if preset not in training.PRESETS:
-        raise ConfigError(f"no recipe {preset!r}; there are {', '.join(training.PRESETS)}")
-    config = training.PRESETS[preset]
+    if preset not in PRESETS:
+        raise ConfigError(f"no recipe {preset!r}; there are {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    if size is not None:
+        width, height = _size(size)
+        crops = replace(config.augmentation, base=(height, width), crop=(height, width))
+        config = replace(config, augmentation=crops, eval_size=(height, width))
     if iterations is not None:
         config = replace(config, iterations=iterations, warmup=min(config.warmup, iterations // 10))
+    config = config.updated(settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
     images, validation = training.load_data(config, data or [])
@@ -167,10 +199,14 @@ def train(
         config,
         data=images,
         validation=validation,
-        text=None if text is None else TextEmbeddings.load(text),
         output=out,
+        text=None if text is None else TextEmbeddings.load(text),
+        text_encoder=None if encoder is None else load_text_encoder(encoder, encoder_weights),
         init=None if init is None else load_checkpoint(init),
         resume=resume,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
         console=console,
     )
 
@@ -179,52 +215,116 @@ def train(
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder with SPLIT/images and SPLIT/labels.")],
     engine: Engine = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", "-c", help="Of a training; instead of an engine.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
     dataset: Annotated[
         str | None, typer.Option(help="Name of a known set; default: the folder's classes.json.")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network input, WIDTHxHEIGHT; default: as training evaluated."),
+    ] = None,
+    sliding: Annotated[
+        str | None,
+        typer.Option(help="Slide a window WIDTHxHEIGHT; logits are averaged at overlaps."),
+    ] = None,
+    stride: Annotated[
+        str | None,
+        typer.Option(help="Steps of the window, WIDTHxHEIGHT; default: two thirds of it."),
+    ] = None,
+    scales: Annotated[
+        str, typer.Option(help="Average the probabilities at these scales, e.g. 0.5,1,1.5.")
+    ] = "1",
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average the probabilities with the mirrored image's.")
+    ] = False,
+    confusion: Annotated[
+        Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Score an engine from frame to labels: mIoU, IoU per class, pixel accuracy."""
-    require("train", "torch")
-    from edgeseg.data import load_images
-    from edgeseg.evaluate import evaluate_runtime
+    """Score an engine as it is shipped, or a checkpoint: IoU, accuracy, boundary F.
 
+    --size, --sliding, --stride, --scales and --flip are for a checkpoint.
+    """
+    require("train", "torch")
+    import torch
+
+    from edgeseg.checkpoint import load_checkpoint
+    from edgeseg.data import load_images
+    from edgeseg.evaluate.picture import check_picture_path, write_confusion
+
+    views = _views(sliding, stride, scales, flip)
+    if checkpoint is None and (size is not None or views != Views()):
+        raise InputError(
+            "an engine is measured as it is shipped, frame in, labels out; --size, --sliding, "
+            "--stride, --scales and --flip need a --checkpoint"
+        )
+    if checkpoint is not None and engine is not None:
+        raise InputError("--engine and --checkpoint are both given; score one, then the other")
+    if confusion is not None:
+        require("train", "matplotlib")
+        check_picture_path(confusion)
     table = None if dataset is None else _class_table(dataset)
-    runtime = Runtime(engine, threads=threads)
-    images = load_images(data, split, table)
-    with diagnostics.status(f"labelling {len(images)} images"):
-        scores = evaluate_runtime(runtime, images)
-    iou = {
-        name: None if math.isnan(value) else value
-        for name, value in zip(scores.classes, scores.iou.tolist(), strict=True)
-    }
+
+    options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
+    if checkpoint is None:
+        runtime = Runtime(engine, threads=threads)
+        images = load_images(data, split, table)
+        described = {"runtime": repr(runtime)}
+        with _progress() as advance:
+            scores = evaluate_runtime(runtime, images, boundary=True, on_image=advance)
+    else:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        saved = load_checkpoint(checkpoint)
+        width, height = evaluation_size(saved)[::-1] if size is None else _size(size)
+        images = load_images(data, split, table)
+        described = {"checkpoint": f"{checkpoint}: {describe_checkpoint(saved)}"}
+        options |= {"size": f"{width}x{height}", "scales": views.scales, "flip": views.flip}
+        if views.window is not None:
+            rows, columns = zip(views.window.size, views.window.stride, strict=True)
+            options |= {"sliding": f"{columns[0]}x{rows[0]}", "stride": f"{columns[1]}x{rows[1]}"}
+        with _progress() as advance:
+            scores = evaluate_checkpoint(
+                saved, images, (height, width), views=views, boundary=True, on_image=advance
+            )
+    if confusion is not None:
+        write_confusion(confusion, scores)
     if as_json:
-        summary = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": iou}
-        _print_json({"runtime": repr(runtime), "images": len(images), **summary})
+        about = {"data": str(data), "split": split, "images": len(images), "options": options}
+        _print_json(described | about | scores.summary())
         return
-    _print_line(repr(runtime))
-    rows = Table("class", Column("IoU", justify="right"))
-    for name, value in iou.items():
-        rows.add_row(name, "–" if value is None else f"{value:.1%}")
-    console.print(rows)
-    console.print(
-        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, {len(images)} images"
-    )
+    _print_line(*described.values())
+    _print_scores(scores, len(images))
+    if confusion is not None:
+        _print_line(f"wrote {confusion}")
 
 
 @app.command()
 def convert(
     weights: Annotated[Path, typer.Argument(help="STDC-Seg's or mmsegmentation's checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Checkpoint to write, for 'edgeseg export'.")],
-    dataset: Annotated[str, typer.Option(help="What it was trained on.")] = "cityscapes",
+    out: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
+    dataset: Annotated[str, typer.Option(help="What a whole network was trained on.")] = (
+        "cityscapes"
+    ),
+    backbone: Annotated[
+        Literal["stdc1", "stdc2"] | None,
+        typer.Option(help="stdc1 or stdc2: the file is an ImageNet backbone, for 'train --init'."),
+    ] = None,
 ) -> None:
-    """Make a checkpoint of weights that others trained."""
+    """Make a checkpoint of weights that others trained: a network to export, or a start."""
     require("export", "torch")
-    from edgeseg.checkpoint import convert_pretrained, save_checkpoint
+    from edgeseg.checkpoint import convert_backbone, convert_pretrained, save_checkpoint
 
-    save_checkpoint(out, convert_pretrained(weights, _class_table(dataset)))
+    if backbone is None:
+        checkpoint = convert_pretrained(weights, _class_table(dataset))
+    else:
+        checkpoint = convert_backbone(weights, backbone)
+    save_checkpoint(out, checkpoint)
     _print_line(f"wrote {out}")
 
 
@@ -378,6 +478,35 @@ def _print_report(report: Report, as_json: bool) -> None:
         _print_line(f"wrote {path}")
 
 
+def _print_scores(scores: Scores, images: int) -> None:
+    numbers = [Column(name, justify="right") for name in ("IoU", "accuracy", "boundary F")]
+    classes = Table("class", *numbers)
+    measured = scores.summary()
+    for name in scores.classes:
+        columns = (measured[key][name] for key in ("iou", "class_accuracy", "boundary_f"))
+        classes.add_row(escape(name), *map(_percent, columns))
+    means = ("miou", "mean_class_accuracy", "mean_boundary_f")
+    classes.add_section()
+    classes.add_row("mean", *(_percent(measured[key]) for key in means))
+    console.print(classes)
+    if measured["category_iou"] is not None:
+        categories = Table("category", Column("IoU", justify="right"))
+        for name, iou in measured["category_iou"].items():
+            categories.add_row(escape(name), _percent(iou))
+        categories.add_section()
+        categories.add_row("mean", _percent(measured["category_miou"]))
+        console.print(categories)
+    console.print(
+        f"mIoU {_percent(measured['miou'])}, "
+        f"pixel accuracy {_percent(measured['pixel_accuracy'])}, "
+        f"frequency-weighted IoU {_percent(measured['frequency_weighted_iou'])}, {images} images"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
 def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
     if as_json:
         print(manifest.model_dump_json(indent=1))
@@ -426,3 +555,23 @@ def _size(text: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"size {text!r} is not WIDTHxHEIGHT; write it like 1024x512")
     return int(match[1]), int(match[2])
+
+
+def _views(sliding: str | None, stride: str | None, scales: str, flip: bool) -> Views:
+    """What the network is to see, from the options as they are written."""
+    window = None
+    if sliding is not None:
+        width, height = _size(sliding)
+        across, down = (
+            (-(-2 * width // 3), -(-2 * height // 3)) if stride is None else _size(stride)
+        )
+        window = Window(size=(height, width), stride=(down, across))
+    elif stride is not None:
+        raise InputError("--stride is of a window; name that with --sliding WIDTHxHEIGHT")
+    try:
+        factors = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        raise InputError(
+            f"scales {scales!r} are not numbers with commas between; write them like 0.5,1,1.5"
+        ) from None
+    return Views(window, factors, flip)
