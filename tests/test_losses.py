@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeseg import losses as losses_module
 from edgeseg.losses import (
     Ohem,
     cross_entropy,
@@ -62,6 +63,141 @@ def test_cross_entropy_equals_its_slow_twin(
     assert loss.item() == pytest.approx(
         slow_cross_entropy(logits, labels, align_corners, ohem), rel=1e-4
     )
+
+
+def plain_cross_entropy(
+    logits: Tensor, labels: Tensor, align_corners: bool, ohem: Ohem, weights: Tensor | None
+) -> Tensor:
+    """The same by whole upsampled logits and autograd."""
+    up = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+    losses = F.cross_entropy(up, labels, ignore_index=VOID, reduction="none").flatten()
+    known = labels.flatten() != VOID
+    shares = torch.zeros_like(losses)
+    classes = labels.flatten()[known]
+    shares[known] = 1.0 if weights is None else weights.to(losses)[classes]
+    if ohem == "reference":
+        return (losses * shares).mean()
+    hard = losses > -math.log(0.7)
+    least = min(losses.numel() // 16, int(known.sum()))
+    if hard.sum() < least:
+        hardest = losses.masked_fill(~known, -1).topk(least).indices
+        hard = torch.zeros_like(hard).index_fill_(0, hardest, True)
+    return (losses * shares * hard).sum() / (shares * hard).sum().clamp(min=1e-12)
+
+
+def right_nearly_everywhere(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    size = labels.shape[1:]
+    up = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+    return torch.where(labels == VOID, VOID, up.argmax(1))
+
+
+@pytest.fixture(params=[1, 500, 2**17], ids=["band of a row", "band of rows", "band of images"])
+def band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many upsampled scores exist at a time."""
+    monkeypatch.setattr(losses_module, "_CPU_BAND", request.param)
+
+
+@pytest.mark.usefixtures("band")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ohem", ["stdc", "reference"])
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize(
+    "case", ["random", "few hard", "one class", "extreme", "one labelled", "smaller"]
+)
+def test_value_and_gradient_equal_autograd(
+    case: str, align_corners: bool, ohem: Ohem, weighted: bool
+) -> None:
+    classes = 1 if case == "one class" else 5
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(3, classes, 4, 7, generator=generator, dtype=torch.float64)
+    labels = random_labels(3, 29, 37, classes=classes)
+    if case == "few hard":
+        logits *= 40
+        labels = right_nearly_everywhere(logits, labels, align_corners)
+    elif case == "extreme":
+        logits = logits.sign() * 1e4
+    elif case == "one labelled":
+        labels = torch.where(torch.arange(3 * 29 * 37).view(3, 29, 37) == 1000, 2, VOID)
+    elif case == "smaller":  # than the logits
+        labels = labels[:, :3, :2]
+    weights = torch.rand(classes, generator=generator) if weighted else None
+
+    plain = logits.clone().requires_grad_()
+    expected = plain_cross_entropy(plain, labels, align_corners, ohem, weights)
+    (expected_gradient,) = torch.autograd.grad(3 * expected, plain)
+
+    ours = logits.clone().requires_grad_()
+    loss = cross_entropy(ours, labels, align_corners=align_corners, ohem=ohem, weights=weights)
+    (gradient,) = torch.autograd.grad(3 * loss, ours)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("ohem", ["stdc", "reference"])
+@pytest.mark.parametrize("sharpness", [1.0, 20.0], ids=["many hard pixels", "few hard pixels"])
+def test_gradient_equals_finite_differences(ohem: Ohem, sharpness: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 3, 2, 3, generator=generator, dtype=torch.float64)
+    labels = random_labels(2, 9, 11, classes=3)
+    if sharpness > 1:
+        labels = right_nearly_everywhere(logits, labels, align_corners=True)
+    assert torch.autograd.gradcheck(
+        lambda x: cross_entropy(x, labels, align_corners=True, ohem=ohem, weights=None),
+        (logits * sharpness).requires_grad_(),
+    )
+
+
+def test_extreme_float32_logits_stay_finite() -> None:
+    labels = random_labels(2, 16, 16)
+    logits = 1e4 * torch.randn(2, 5, 4, 4).sign()
+    logits.requires_grad_()
+    loss = cross_entropy(logits, labels, align_corners=True)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_a_broken_logit_breaks_the_loss() -> None:
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[0, 0, 1, 1] = math.nan
+    for ohem in ("stdc", "reference"):
+        labels = torch.zeros(1, 16, 16, dtype=torch.long)
+        assert cross_entropy(logits, labels, align_corners=True, ohem=ohem).isnan()
+
+
+def test_labels_beyond_the_classes_are_refused() -> None:
+    labels = torch.full((1, 8, 8), 2)
+    with pytest.raises((IndexError, RuntimeError)):
+        cross_entropy(torch.zeros(1, 2, 2, 2), labels, align_corners=True)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradient_comes_back_in_the_logits_precision(memory_format: torch.memory_format) -> None:
+    labels = random_labels(2, 32, 48)
+    logits = torch.randn(2, 5, 4, 6).to(torch.bfloat16, memory_format=memory_format)
+    gradients = []
+    for _ in range(2):
+        leaf = logits.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = cross_entropy(leaf, labels, align_corners=True)
+        loss.backward()
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == torch.bfloat16
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+    exact = logits.double().requires_grad_()
+    plain_cross_entropy(exact, labels, True, "stdc", None).backward()
+    assert exact.grad is not None
+    torch.testing.assert_close(gradients[0].double(), exact.grad, rtol=2**-8, atol=1e-7)
+
+
+def test_no_gradient_is_computed_where_none_is_asked_for() -> None:
+    logits, labels = torch.randn(2, 5, 4, 4), random_labels(2, 32, 32)
+    alone = cross_entropy(logits, labels, align_corners=True)
+    assert not alone.requires_grad
+    assert alone == cross_entropy(logits.requires_grad_(), labels, align_corners=True)
 
 
 def test_fewer_labelled_pixels_than_the_minimum() -> None:
@@ -201,3 +337,27 @@ def test_baseline_has_no_score_loss() -> None:
         output_of(leaves(), None), random_labels(2, 32, 32), align_corners=True
     )
     assert losses.score.item() == 0
+
+
+def test_temperature_is_learned() -> None:
+    labels = random_labels(2, 32, 32)
+    score = F.normalize(torch.randn(2, 5, 2, 2), dim=1)
+    temperature = torch.tensor(0.1, requires_grad=True)
+
+    def score_loss(temperature: float | Tensor) -> Tensor:
+        return segmentation_loss(
+            output_of(leaves(), score),
+            labels,
+            align_corners=True,
+            ohem="reference",  # "stdc" jumps where a pixel becomes hard
+            temperature=temperature,
+        ).score
+
+    loss = score_loss(temperature)
+    (gradient,) = torch.autograd.grad(loss, temperature)
+    step = 1e-3
+    slope = (score_loss(0.1 + step).item() - score_loss(0.1 - step).item()) / (2 * step)
+    assert gradient.item() == pytest.approx(slope, rel=0.01)
+    assert loss.item() == pytest.approx(
+        cross_entropy(score / 0.1, labels, align_corners=True, ohem="reference").item(), rel=1e-5
+    )
