@@ -13,18 +13,12 @@ import edgeseg.train
 from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgeseg.classes import ClassTable
 from edgeseg.data import Augmentation, LabelledImages
-from edgeseg.errors import CheckpointError, ConfigError
+from edgeseg.errors import CheckpointError, ConfigError, TrainingError
 from edgeseg.models import STDCSeg, STDCSegConfig
+from edgeseg.optimization import learning_rate, parameter_groups, transfer_weights
+from edgeseg.recipes import PRESETS, TrainConfig
 from edgeseg.text import TextEmbeddings
-from edgeseg.train import (
-    PRESETS,
-    TrainConfig,
-    TrainResult,
-    learning_rate,
-    parameter_groups,
-    train,
-    transfer_weights,
-)
+from edgeseg.train import TrainResult, train
 
 TABLE = ClassTable(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 TEXT = TextEmbeddings.random(("blue", "green", "grey", "red"), seed=0)
@@ -111,7 +105,7 @@ def test_loss_falls_and_the_network_learns(finished: tuple[Path, TrainResult]) -
         assert len(values) == 6
         assert values[-1] < values[0], term
     assert 0 <= events.Scalars("train/data_share")[0].value < 1
-    assert result.best_miou > 0.3  # a single class everywhere reaches 0.17
+    assert result.best.miou > 0.3  # a single class everywhere reaches 0.17
     assert [event.step for event in events.Scalars("val/miou")] == [6, 12, 18]
 
 
@@ -126,7 +120,7 @@ def test_resumed_run_is_bit_exact(finished: tuple[Path, TrainResult]) -> None:
     for name, value in whole.ema.items():
         assert torch.equal(value, again.ema[name]), name
     np.testing.assert_array_equal(result.last.confusion, resumed.last.confusion)
-    assert result.best_miou == resumed.best_miou
+    assert result.best.miou == resumed.best.miou
 
 
 def test_checkpoint_tells_where_it_comes_from(finished: tuple[Path, TrainResult]) -> None:
@@ -136,7 +130,7 @@ def test_checkpoint_tells_where_it_comes_from(finished: tuple[Path, TrainResult]
     assert last.text_provenance == TEXT.provenance
     assert last.model_config == STDCSegConfig("stdc1", 3, "encoder")
     assert last.training["miou_last"] == result.last.miou
-    assert best.training["miou_best"] == result.best_miou
+    assert best.training["miou_best"] == result.best.miou
     assert best.training["iteration"] == result.best_iteration
     assert best.resume is None
     assert last.training["config"]["ohem"] == "reference"
@@ -200,10 +194,110 @@ def test_baseline_trains_without_text_and_without_average(tmp_path: Path) -> Non
     assert "text_embeddings" not in checkpoint.state_dict
 
 
+STAGE2 = replace(CONFIG, prompt="embedding", backbone_lr_scale=0.0, ema_decay=0.0, iterations=4)
+
+
+def weights_of(output: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(output / "last.pt").state_dict)
+
+
+def test_stage_2_learns_embeddings_and_leaves_the_backbone(
+    finished: tuple[Path, TrainResult], tmp_path: Path
+) -> None:
+    init = load_checkpoint(finished[0] / "best.pt")
+    for frozen_statistics in (False, True):
+        output = tmp_path / str(frozen_statistics)
+        config = replace(STAGE2, frozen_statistics=frozen_statistics, warmup=0)
+        run(output, config, text=None, init=init)  # the table comes from stage 1
+        before, after = init.weights, weights_of(output)
+        for name in before:
+            if name.startswith("backbone."):
+                is_statistic = "running" in name or "num_batches" in name
+                moves = is_statistic and not frozen_statistics
+                assert torch.equal(before[name], after[name]) != moves, name
+        assert not torch.equal(before["head.classify.weight"], after["head.classify.weight"])
+        # T moved a little, and is still of unit rows.
+        T, T_before = after["text_embeddings"], before["text_embeddings"]
+        assert 0.5 < (T * T_before).sum(1).min() < 1 - 1e-7
+        torch.testing.assert_close(T.norm(dim=1), torch.ones(3))
+        provenance = load_checkpoint(output / "last.pt").text_provenance
+        assert provenance is not None
+        assert "learned on folder" in provenance
+
+
+def test_temperature_is_learned_where_the_recipe_says_so(tmp_path: Path) -> None:
+    run(tmp_path / "learned", replace(STAGE2, learn_temperature=True))
+    run(tmp_path / "fixed", replace(STAGE2, temperature=0.1))
+    learned, fixed = (
+        load_checkpoint(tmp_path / name / "last.pt").training["temperature"]
+        for name in ("learned", "fixed")
+    )
+    assert learned != pytest.approx(0.07, abs=1e-7)
+    assert fixed == pytest.approx(0.1)
+
+
+def test_resumed_stage_2_is_bit_exact(tmp_path: Path) -> None:
+    whole = replace(STAGE2, learn_temperature=True, save_every=2, ema_decay=0.9)
+    run(tmp_path / "whole", whole)
+
+    class Killed(Exception):
+        pass
+
+    def kill_after_the_first(path: Path, checkpoint: Checkpoint) -> None:
+        save_checkpoint(path, checkpoint)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(edgeseg.train, "save_checkpoint", kill_after_the_first)
+        run(tmp_path / "killed", whole)
+    run(tmp_path / "killed", whole, resume=True)
+    one, other = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
+    assert one.training["iteration"] == other.training["iteration"] == 4
+    for first, second in (
+        (one.state_dict, other.state_dict),
+        (one.weights, other.weights),
+        (one.text_state, other.text_state),
+    ):
+        assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_infinite_loss_ends_the_run_before_anything_is_overwritten(tmp_path: Path) -> None:
+    config = replace(CONFIG, save_every=2, log_every=1, eval_every=100)
+    real = edgeseg.train.segmentation_loss
+    calls = 0
+
+    def explode_at_the_fourth(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        losses = real(*args, **options)  # type: ignore[arg-type]
+        return replace(losses, head=losses.head * torch.nan) if calls == 4 else losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edgeseg.train, "segmentation_loss", explode_at_the_fourth)
+        with pytest.raises(TrainingError, match=r"after iteration 4 \(head nan\).*last.pt holds"):
+            run(tmp_path, config)
+    assert load_checkpoint(tmp_path / "last.pt").training["iteration"] == 2
+
+
+def test_rare_classes_can_weigh_more(tmp_path: Path) -> None:
+    run(tmp_path / "balanced", replace(CONFIG, class_balance=1.0, iterations=4))
+    run(tmp_path / "plain", replace(CONFIG, iterations=4))
+    name = "head.classify.weight"
+    assert not torch.equal(
+        weights_of(tmp_path / "balanced")[name], weights_of(tmp_path / "plain")[name]
+    )
+
+
 def test_contradictions_are_refused(finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
     output, _ = finished
     with pytest.raises(ConfigError, match="no text table is given"):
         run(tmp_path / "new", text=None)
+    with pytest.raises(ConfigError, match="takes no text"):
+        run(tmp_path / "new", replace(CONFIG, text_guidance=None))
+    with pytest.raises(ConfigError, match="go through a text encoder"):
+        run(tmp_path / "new", replace(CONFIG, prompt="context"))
+    with pytest.raises(ConfigError, match="shared by 4 processes"):
+        run(tmp_path / "new", devices=4)
     with pytest.raises(ConfigError, match=r"no text embedding for \['blue'\]"):
         run(tmp_path / "new", text=TEXT.select(("red", "green")))
     with pytest.raises(ConfigError, match="exists; resume"):
@@ -228,7 +322,7 @@ def test_learning_rate_by_hand() -> None:
 
 def test_parameter_groups_cover_each_parameter_once() -> None:
     network = STDCSeg(STDCSegConfig("stdc1", 3))
-    groups = parameter_groups(network, replace(CONFIG, backbone_lr_scale=0.1))
+    groups = parameter_groups(network, [], replace(CONFIG, backbone_lr_scale=0.1))
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in network.parameters())
     decay = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
@@ -262,3 +356,43 @@ def test_weights_transfer_to_other_classes_and_to_text_guidance() -> None:
 
 def test_presets_name_themselves_by_their_data() -> None:
     assert all(name.startswith(c.dataset.replace("_", "-")) for name, c in PRESETS.items())
+    stage2 = {name for name, config in PRESETS.items() if config.backbone_lr_scale == 0}
+    assert stage2 == {name for name in PRESETS if "stage2" in name}
+
+
+def test_the_papers_schedules() -> None:
+    for name, lr, batch, iterations, warmup in (
+        ("camvid", 0.1, 16, 10_000, 200),
+        ("cityscapes", 0.05, 24, 160_000, 1000),
+    ):
+        for recipe in (PRESETS[name], PRESETS[f"{name}-stage2"]):
+            assert (recipe.lr, recipe.batch_size) == (lr, batch)
+            assert (recipe.iterations, recipe.warmup) == (iterations, warmup)
+            assert (recipe.prompt_lr_scale, recipe.prompt_weight_decay) == (0.1, 0)
+        assert PRESETS[name].backbone_lr_scale == 0.1
+
+
+def test_a_recipe_is_changed_by_assignments() -> None:
+    changed = CONFIG.updated(
+        ["lr=0.5", "text_guidance=null", "augmentation.scales=[1, 2]", "ohem=stdc", "seed=3"]
+    )
+    assert changed == replace(
+        CONFIG,
+        lr=0.5,
+        text_guidance=None,
+        augmentation=replace(CONFIG.augmentation, scales=(1.0, 2.0)),
+        ohem="stdc",
+        seed=3,
+    )
+    assert CONFIG.updated([]) == CONFIG
+    for wrong, message in (
+        ("rate=1", "changes no field.*lr"),
+        ("lr", "expected FIELD=VALUE"),
+        ("lr=fast", "lr is 'fast'"),
+        ("ohem=hard", "ohem is 'hard'"),
+        ("augmentation.crop=5", "augmentation.crop"),
+        ("prompt=learned", "prompt is 'learned'"),
+        ("iterations=2", "warmup"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            CONFIG.updated([wrong])

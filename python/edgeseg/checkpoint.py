@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from edgeseg.classes import ClassTable
 from edgeseg.data import IMAGENET_MEAN, IMAGENET_STD
 from edgeseg.errors import CheckpointError
 from edgeseg.files import write_atomically
-from edgeseg.models import STDCSeg, STDCSegConfig, load_pretrained_stdcseg
+from edgeseg.models import (
+    BackboneName,
+    STDCSeg,
+    STDCSegConfig,
+    load_pretrained_backbone,
+    load_pretrained_stdcseg,
+)
 
 FORMAT = "edgeseg-checkpoint-1"
 
@@ -37,6 +43,7 @@ class Checkpoint:
         std: Of R, G, B in 0..255, dividing the network's input.
         training: Provenance: configuration, iteration, mIoU, versions. Plain values only.
         ema: Exponential moving average of the weights, when the run kept one.
+        text_state: What was learned outside the network: prompts, temperature.
         resume: Optimiser state and all else that going on needs; only in a run's last checkpoint.
     """
 
@@ -48,6 +55,7 @@ class Checkpoint:
     std: tuple[float, float, float]
     training: Mapping[str, Any]
     ema: Mapping[str, Tensor] | None = None
+    text_state: Mapping[str, Tensor] = field(default_factory=dict)
     resume: Mapping[str, Any] | None = None
 
     @property
@@ -115,6 +123,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             std=tuple(content["std"]),
             training=content["training"],
             ema=content["ema"],
+            text_state=content.get("text_state", {}),
             resume=content["resume"],
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -145,4 +154,31 @@ def convert_pretrained(path: Path | str, classes: ClassTable) -> Checkpoint:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         training={"dataset": f"converted from {Path(path).name}"},
+    )
+
+
+def convert_backbone(path: Path | str, backbone: BackboneName) -> Checkpoint:
+    """Make a checkpoint of an ImageNet backbone, for training to start from.
+
+    Args:
+        path: See :func:`edgeseg.models.load_pretrained_backbone`.
+        backbone: Which one it is.
+
+    Returns:
+        Weights of the backbone alone: there is no network to export yet.
+
+    Raises:
+        CheckpointError: The file is not such a backbone.
+    """
+    config = STDCSegConfig(backbone, num_classes=1)
+    network = STDCSeg(config)
+    load_pretrained_backbone(network.backbone, path)
+    return Checkpoint(
+        model_config=config,
+        state_dict=network.backbone.state_dict(prefix="backbone."),
+        classes=ClassTable(("none",), ((0, 0, 0),)),
+        text_provenance=None,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        training={"dataset": f"ImageNet, converted from {Path(path).name}"},
     )

@@ -57,6 +57,10 @@ Engine = Annotated[
     Path | None, typer.Option("--engine", "-e", help="Engine file; default: the packaged one.")
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="road,car,person or a known set's name; default: what the folder tells."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -150,6 +154,11 @@ def train(
         list[Path] | None,
         typer.Option(help="Folder with train/ and val/; later ones replace images by name."),
     ] = None,
+    classes: Classes = None,
+    max_side: Annotated[
+        int | None,
+        typer.Option(min=32, help="Decode training images smaller: pixels of the longer side."),
+    ] = None,
     text: Annotated[Path | None, typer.Option(help="Text embeddings, NAME.npy.")] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Text encoder, for recipes that learn contexts.")
@@ -194,7 +203,10 @@ def train(
     config = config.updated(settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
-    images, validation = training.load_data(config, data or [])
+    with _progress("decoding images") as advance:
+        images, validation = training.load_data(
+            config, data or [], _class_table(classes), max_side=max_side, progress=advance
+        )
     training.train(
         config,
         data=images,
@@ -213,15 +225,13 @@ def train(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder with SPLIT/images and SPLIT/labels.")],
+    data: Annotated[Path, typer.Argument(help="Folder of the data set, as for training.")],
     engine: Engine = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", "-c", help="Of a training; instead of an engine.")
     ] = None,
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
-    dataset: Annotated[
-        str | None, typer.Option(help="Name of a known set; default: the folder's classes.json.")
-    ] = None,
+    classes: Classes = None,
     size: Annotated[
         str | None,
         typer.Option(help="Network input, WIDTHxHEIGHT; default: as training evaluated."),
@@ -268,11 +278,11 @@ def evaluate(
     if confusion is not None:
         require("train", "matplotlib")
         check_picture_path(confusion)
-    table = None if dataset is None else _class_table(dataset)
 
     options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
     if checkpoint is None:
         runtime = Runtime(engine, threads=threads)
+        table = _class_table(classes) or _model_table(runtime.classes, runtime.manifest.palette)
         images = load_images(data, split, table)
         described = {"runtime": repr(runtime)}
         with _progress() as advance:
@@ -282,6 +292,7 @@ def evaluate(
             torch.set_num_threads(threads)
         saved = load_checkpoint(checkpoint)
         width, height = evaluation_size(saved)[::-1] if size is None else _size(size)
+        table = _class_table(classes) or _model_table(saved.classes.names, saved.classes.palette)
         images = load_images(data, split, table)
         described = {"checkpoint": f"{checkpoint}: {describe_checkpoint(saved)}"}
         options |= {"size": f"{width}x{height}", "scales": views.scales, "flip": views.flip}
@@ -321,7 +332,7 @@ def convert(
     from edgeseg.checkpoint import convert_backbone, convert_pretrained, save_checkpoint
 
     if backbone is None:
-        checkpoint = convert_pretrained(weights, _class_table(dataset))
+        checkpoint = convert_pretrained(weights, _known_table(dataset))
     else:
         checkpoint = convert_backbone(weights, backbone)
     save_checkpoint(out, checkpoint)
@@ -441,9 +452,9 @@ def require(extra: str, *packages: str) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None]]:
+def _progress(work: str = "segmenting") -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on the terminal's error stream, and the function that advances it."""
-    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(work), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=diagnostics, transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -543,7 +554,22 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
     console.print(table)
 
 
-def _class_table(dataset: str) -> ClassTable:
+def _class_table(classes: str | None) -> ClassTable | None:
+    """Classes from a known set's name, or from names with commas between."""
+    if classes is None:
+        return None
+    return CLASS_TABLES.get(classes) or ClassTable.named(classes.split(","))
+
+
+def _model_table(
+    names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
+) -> ClassTable:
+    """A network's classes, with categories if they are a known set's."""
+    known = [table for table in CLASS_TABLES.values() if table.names == names]
+    return known[0] if known else ClassTable(names, palette)
+
+
+def _known_table(dataset: str) -> ClassTable:
     if dataset not in CLASS_TABLES:
         known = ", ".join(CLASS_TABLES)
         raise InputError(f"no set {dataset!r} is known by name; there are {known}")

@@ -31,3 +31,7 @@ class MissingDependencyError(EdgesegError, ImportError):
 
 class OutputError(EdgesegError, OSError):
     """A result that could not be written; nothing half-written is left behind."""
+
+
+class TrainingError(EdgesegError):
+    """A training run that cannot go on; the message tells what is left of it."""

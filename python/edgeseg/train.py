@@ -1,10 +1,11 @@
 """Training, from the first line to the last checkpoint.
 
-    edgeseg train PRESET --data ROOT --text TABLE.npy --output runs/NAME
+    edgeseg train PRESET --data ROOT --text TABLE.npy --out runs/NAME
 
-A run is a pure function of its configuration, data, text table and starting weights: everything
-random about iteration ``i`` follows from the seed and ``i``, so ``--resume`` goes on as if nothing
-had happened. A run writes ``last.pt`` (to resume), ``best.pt`` (to export) and TensorBoard curves.
+A run is a pure function of its recipe, data, text and starting weights: everything random about
+iteration ``i`` follows from the seed and ``i``, so a resumed run goes on as if nothing had happened.
+A run writes ``last.pt`` (to resume), ``best.pt`` (to export) and TensorBoard curves. Several
+devices, processes or nodes share each batch.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import copy
 import math
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
@@ -27,172 +29,56 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgeseg.classes import CLASS_TABLES
+from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Augmentation,
     Batches,
     LabelledImages,
     load_images,
     load_synthetic,
 )
-from edgeseg.errors import CheckpointError, ConfigError
+from edgeseg.errors import CheckpointError, ConfigError, TrainingError
 from edgeseg.evaluate import Scores, evaluate_network
-from edgeseg.losses import Dice, LossTerms, Ohem, class_weights, segmentation_loss
-from edgeseg.models import BackboneName, STDCSeg, STDCSegConfig, TextGuidance
-from edgeseg.text import TextEmbeddings
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training recipe. It names no file and no machine, and travels in the checkpoint.
-
-    Attributes:
-        dataset: Name of a known set, "folder" for one with its own ``classes.json``, or
-            "synthetic" for streets that need no files.
-        synthetic: How many synthetic streets are among the training images; they have CamVid's
-            classes.
-        augmentation: How training crops are made.
-        eval_size: Height and width of the network's input in validation.
-        iterations: Length of the run.
-        batch_size: Crops per iteration.
-        backbone: "stdc1" or "stdc2".
-        text_guidance: "encoder", "decoder", or None for plain STDC-Seg.
-        align_corners: How the network's logits are upsampled; stays with the model.
-        ohem: Which pixels the cross-entropy counts, see :func:`edgeseg.losses.cross_entropy`.
-        dice: Form of the Dice loss.
-        class_balance: Weight of rare classes in the cross-entropies, an exponent from 0 (the
-            paper: all pixels alike) to 1, see :func:`edgeseg.losses.class_weights`.
-        lr: Peak learning rate of SGD.
-        backbone_lr_scale: The backbone's learning rate, as a multiple of ``lr``.
-        momentum: Of SGD.
-        weight_decay: Of SGD; not applied to the BatchNorm of layers outside the backbone.
-        warmup: Iterations of linear warm-up.
-        poly_power: Of the polynomial decay that follows from the first iteration on.
-        min_lr: Where the decay ends, for every group.
-        ema_decay: Of the moving average of the weights, which is then what is evaluated and
-            exported; 0 keeps none.
-        seed: Of initialisation, order, augmentation and dropout.
-        precision: Lightning Fabric's name.
-        channels_last: Memory format of images and weights.
-        eval_every: Iterations between validations.
-        save_every: Iterations between writes of ``last.pt``.
-        log_every: Iterations between lines of the log.
-    """
-
-    dataset: str
-    augmentation: Augmentation
-    eval_size: tuple[int, int]
-    iterations: int
-    synthetic: int = 0
-    batch_size: int = 16
-    backbone: BackboneName = "stdc1"
-    text_guidance: TextGuidance | None = "encoder"
-    align_corners: bool = True
-    ohem: Ohem = "stdc"
-    dice: Dice = "squared"
-    class_balance: float = 0.0
-    lr: float = 0.1
-    backbone_lr_scale: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: int = 200
-    poly_power: float = 0.9
-    min_lr: float = 1e-6
-    ema_decay: float = 0.0
-    seed: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    channels_last: bool = True
-    eval_every: int = 1000
-    save_every: int = 1000
-    log_every: int = 50
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ConfigError("batch_size must be at least 2: BatchNorm sees one value per image")
-        if not 0 <= self.warmup < self.iterations:
-            raise ConfigError(
-                f"warmup ({self.warmup}) must be shorter than the run ({self.iterations})"
-            )
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay is {self.ema_decay}; expected 0 (none) up to below 1")
-
-
-# The CPU recipes make a network from nothing on one or two cores in under two hours: a short look
-# at other streets ("idd-lite-cpu"), then CamVid. Scale 1 is a 480×360 frame, scale 2 a 960×720 one.
-_CAMVID_CPU = TrainConfig(
-    dataset="camvid",
-    augmentation=Augmentation(base=(360, 480), crop=(352, 480), scales=(0.5, 2.0)),
-    eval_size=(360, 480),
-    iterations=1500,
-    batch_size=8,
-    lr=0.05,
-    backbone_lr_scale=1.0,
-    warmup=50,
-    ema_decay=0.99,
-    precision="bf16-mixed",
-    eval_every=100,
-    save_every=50,
-    log_every=20,
+from edgeseg.losses import class_weights, segmentation_loss
+from edgeseg.models import STDCSeg, STDCSegConfig
+from edgeseg.optimization import (
+    learning_rate,
+    parameter_groups,
+    transfer_weights,
+    update_average,
 )
-
-PRESETS: Mapping[str, TrainConfig] = {
-    "idd-lite-cpu": replace(
-        _CAMVID_CPU,
-        dataset="idd_lite",
-        augmentation=Augmentation(base=(227, 320), crop=(224, 320), scales=(0.75, 2.0)),
-        eval_size=(227, 320),
-        iterations=800,
-        text_guidance=None,
-    ),
-    "camvid-cpu": _CAMVID_CPU,
-    # From what "camvid-cpu" gave, with synthetic streets: small classes are frequent there.
-    "camvid-finetune-cpu": replace(_CAMVID_CPU, synthetic=300, iterations=1000, lr=0.03, warmup=20),
-    # The packaged engine's last leg: long, thin and rare things weighted up, larger pictures.
-    "camvid-balanced-cpu": replace(
-        _CAMVID_CPU,
-        augmentation=Augmentation(base=(360, 480), crop=(352, 480), scales=(0.67, 2.0)),
-        eval_size=(480, 640),
-        synthetic=300,
-        iterations=2500,
-        lr=0.03,
-        class_balance=0.5,
-        ema_decay=0.995,
-        eval_every=250,
-        log_every=25,
-    ),
-    # No data at hand: streets from seeds.
-    "synthetic-cpu": replace(
-        _CAMVID_CPU, dataset="synthetic", synthetic=400, iterations=600, text_guidance=None
-    ),
-    # The paper's, stage 1.
-    "camvid": TrainConfig(
-        dataset="camvid",
-        augmentation=Augmentation(
-            base=(720, 960), crop=(720, 960), scales=(0.5, 2.5), scale_step=0.25
-        ),
-        eval_size=(720, 960),
-        iterations=10_000,
-    ),
-}
+from edgeseg.prompts import LearnedContexts, LearnedEmbeddings, prepare
+from edgeseg.recipes import TrainConfig
+from edgeseg.text import TextEmbeddings
+from edgeseg.text_encoder import TextEncoder
 
 # Streets that validate: seeds that no recipe trains on.
 _VALIDATION_STREETS = range(1_000_000, 1_000_060)
 
 
-def load_data(config: TrainConfig, roots: Sequence[Path]) -> tuple[LabelledImages, LabelledImages]:
+def load_data(
+    config: TrainConfig,
+    roots: Sequence[Path],
+    classes: ClassTable | None = None,
+    *,
+    max_side: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[LabelledImages, LabelledImages]:
     """Load a recipe's training and validation images.
 
     Args:
         config: The recipe.
-        roots: Folders with ``train/`` and ``val/``; images of a later one take the place of an
-            earlier one's of the same name, and the first one's ``val/`` validates. None for
+        roots: Folders with a "train" and a "val" split; images of a later one take the place of an
+            earlier one's of the same name, and the first one's "val" validates. None for
             synthetic streets.
+        classes: Of folders that do not say their classes themselves.
+        max_side: Decode the training images so much smaller, see :func:`edgeseg.data.load_images`.
+        progress: Called with the number of images of a split that are done and of all.
 
     Raises:
-        ConfigError: Folders are missing or not wanted.
-        InputError: A file cannot be used.
+        ConfigError: Folders or class names are missing or not wanted.
+        InputError: Files cannot be used.
     """
     streets = range(config.synthetic)
     if config.dataset == "synthetic":
@@ -204,13 +90,115 @@ def load_data(config: TrainConfig, roots: Sequence[Path]) -> tuple[LabelledImage
         raise ConfigError(
             f"name the folder of {config.dataset} (with train/ and val/): --data ROOT"
         )
-    table = CLASS_TABLES.get(config.dataset)
-    data = load_images(roots[0], "train", table)
+    table = CLASS_TABLES.get(config.dataset, classes)
+    if classes is not None and table is not None and table.names != classes.names:
+        raise ConfigError(
+            f"this recipe is for the classes of {config.dataset}; for others take a recipe "
+            "for folders, or --set dataset=folder"
+        )
+    data = load_images(roots[0], "train", table, max_side=max_side, progress=progress)
     for root in roots[1:]:
-        data = data.updated(load_images(root, "train", table))
+        more = load_images(root, "train", table, max_side=max_side, progress=progress)
+        data = data.updated(more)
     if streets:
         data = data.updated(load_synthetic(streets, config.augmentation.base))
-    return data, load_images(roots[0], "val", table)
+    return data, load_images(roots[0], "val", table, progress=progress)
+
+
+class Trainee(nn.Module):
+    """All that is trained, and its loss: the network and where its text embeddings come from.
+
+    Args:
+        network: With text embeddings to start from, unless it is a baseline.
+        prompt: Gives K×1024 embeddings that are learned; None where they are fixed.
+        config: The recipe.
+        class_weights: K float32, of the cross-entropies; None weighs all classes alike.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: STDCSeg,
+        prompt: nn.Module | None,
+        config: TrainConfig,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.prompt = prompt
+        self.config = config
+        self.log_temperature = nn.Parameter(
+            torch.tensor(math.log(config.temperature)), requires_grad=config.learn_temperature
+        )
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        network.backbone.requires_grad_(config.backbone_lr_scale > 0)
+
+    def train(self, mode: bool = True) -> Trainee:
+        """Training mode; a frozen backbone's statistics stay where the recipe says so."""
+        super().train(mode)
+        if self.config.backbone_lr_scale == 0 and self.config.frozen_statistics:
+            self.network.backbone.eval()
+        return self
+
+    def text_embeddings(self) -> Tensor | None:
+        """K×1024 unit rows with gradient; None where the network's own are fixed."""
+        if self.prompt is None:
+            return None
+        return prepare(self.prompt(), self.config.text_preparation)
+
+    @torch.no_grad()
+    def store_text_embeddings(self) -> None:
+        """Copy what the prompts give now into the network, which is all that it needs of them."""
+        if (text := self.text_embeddings()) is not None:
+            assert self.network.text_embeddings is not None
+            self.network.text_embeddings.copy_(text)
+
+    def learned_text(self) -> list[nn.Parameter]:
+        """Parameters outside the network that are learned."""
+        outside = [self.log_temperature]
+        if self.prompt is not None:
+            outside += self.prompt.parameters()
+        return [parameter for parameter in outside if parameter.requires_grad]
+
+    def text_state(self) -> dict[str, Tensor]:
+        """What is kept of the part outside the network: prompts and temperature."""
+        prompt = {} if self.prompt is None else self.prompt.state_dict(prefix="prompt.")
+        return {**prompt, "log_temperature": self.log_temperature.detach()}
+
+    def load_text_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`text_state` gave."""
+        self.log_temperature.data.copy_(state["log_temperature"])
+        if self.prompt is not None:
+            prefix = "prompt."
+            self.prompt.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch.
+
+        Args:
+            images: N×3×H×W float32, normalised.
+            labels: N×H×W int64, 255 = no class.
+
+        Returns:
+            The total, and its terms without gradient.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            text = self.text_embeddings()
+        output = self.network(images, text)
+        with torch.autocast(images.device.type, enabled=False):
+            losses = segmentation_loss(
+                output,
+                labels,
+                align_corners=self.config.align_corners,
+                ohem=self.config.ohem,
+                dice=self.config.dice,
+                class_weights=self.class_weights,
+                temperature=self.log_temperature.exp(),
+            )
+        return losses.total, {name: value.detach() for name, value in vars(losses).items()}
 
 
 @dataclass(frozen=True)
@@ -218,7 +206,7 @@ class TrainResult:
     """What a run came to: validation scores of its last and its best evaluated weights."""
 
     last: Scores
-    best_miou: float
+    best: Scores
     best_iteration: int
 
 
@@ -227,11 +215,14 @@ def train(
     *,
     data: LabelledImages,
     validation: LabelledImages,
-    text: TextEmbeddings | None,
     output: Path,
+    text: TextEmbeddings | None = None,
+    text_encoder: TextEncoder | None = None,
     init: Checkpoint | None = None,
     resume: bool = False,
     accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     console: Console | None = None,
 ) -> TrainResult:
     """Train a network and leave ``last.pt``, ``best.pt`` and TensorBoard curves in ``output``.
@@ -240,25 +231,23 @@ def train(
         config: The recipe.
         data: Training images.
         validation: Validation images.
-        text: Embeddings that cover the data's classes; None for the baseline.
         output: Folder of the run.
+        text: Embeddings that cover the data's classes, for a text-guided network whose prompts are
+            "fixed" or "embedding"; None takes those of ``init``.
+        text_encoder: What learned contexts go through.
         init: Network whose fitting weights this run starts from.
         resume: Go on from ``output/last.pt``.
         accelerator: Lightning Fabric's name: "cpu", "cuda", "auto".
+        devices: Processes on this machine; each runs the calling script from its start.
+        nodes: Machines; start the script on each, as Lightning Fabric or torchrun ask for.
         console: Where progress goes; None is the terminal.
 
     Raises:
-        ConfigError: The recipe, the data and the text table contradict each other, or the folder
-            holds a run and ``resume`` is not set.
+        ConfigError: The recipe, the data and the text contradict each other, or the folder holds a
+            run and ``resume`` is not set.
         CheckpointError: The run cannot be resumed with this recipe.
+        TrainingError: The loss became infinite or NaN.
     """
-    console = console or Console(soft_wrap=True)
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=1,
-        precision=config.precision,
-        loggers=TensorBoardLogger(output, name="curves", version=""),
-    )
     last_path = output / "last.pt"
     if last_path.exists() != resume:
         raise ConfigError(
@@ -266,44 +255,65 @@ def train(
             if last_path.exists()
             else f"there is no {last_path} to resume"
         )
-
+    _check_shares(config.batch_size, devices * nodes)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=config.precision,
+        loggers=TensorBoardLogger(output, name="curves", version=""),
+    )
+    fabric.launch()
+    console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     output.mkdir(parents=True, exist_ok=True)
 
-    # Network, its moving average and the optimiser.
+    # Network, prompts, the network's moving average, and the optimiser.
     torch.manual_seed(config.seed)
-    network = _network(config, data, text)
+    trainee, text_provenance = _trainee(config, data, text, text_encoder, init)
+    network = trainee.network
     transferred = transfer_weights(network, init) if init is not None else 0
     if config.channels_last:
         network.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        trainee.network = network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
     optimizer = torch.optim.SGD(
-        parameter_groups(network, config), lr=config.lr, momentum=config.momentum
+        parameter_groups(network, trainee.learned_text(), config),
+        lr=config.lr,
+        momentum=config.momentum,
     )
-    model, optimizer = fabric.setup(network, optimizer)
+    model, optimizer = fabric.setup(trainee, optimizer)
     if average is not None:
         average.to(fabric.device)
-    first, best_miou, best_iteration = 0, -math.inf, 0
+    first, best, best_iteration = 0, None, 0
     if resume:
         saved = load_checkpoint(last_path)
         state = _resume_state(saved, config, last_path)
         network.load_state_dict(saved.state_dict)
+        trainee.load_text_state(saved.text_state)
         if average is not None and saved.ema is not None:
             average.load_state_dict(saved.ema)
         optimizer.load_state_dict(state["optimizer"])
-        first = state["iteration"]
-        best_miou, best_iteration = state["best_miou"], state["best_iteration"]
+        first, best_iteration = state["iteration"], state["best_iteration"]
+        if state["best_confusion"] is not None:
+            best = Scores(data.table.names, np.array(state["best_confusion"], np.int64))
     evaluated = network if average is None else average
-    batches = Batches(data, config.augmentation, config.batch_size, config.seed, fabric.device)
-    balance = None
-    if config.class_balance:
-        balance = class_weights(data.labels, len(data.table), config.class_balance)
-        balance = balance.to(fabric.device)
+    batches = Batches(
+        data,
+        config.augmentation,
+        config.batch_size,
+        config.seed,
+        fabric.device,
+        rank=fabric.global_rank,
+        processes=fabric.world_size,
+    )
     provenance = _provenance(config, data, validation, init)
 
     def checkpoint(iteration: int, scores: Scores | None, *, resumable: bool) -> Checkpoint:
         training = provenance | {
             "iteration": iteration,
-            "miou_best": best_miou,
+            "temperature": float(trainee.log_temperature.detach().exp()),
+            "miou_best": None if best is None else best.miou,
             "miou_best_iteration": best_iteration,
             "miou_last": None if scores is None else scores.miou,
             "iou_last": None
@@ -313,41 +323,52 @@ def train(
         state = {
             "optimizer": optimizer.state_dict(),
             "iteration": iteration,
-            "best_miou": best_miou,
             "best_iteration": best_iteration,
+            "best_confusion": None if best is None else best.confusion.tolist(),
             "config": asdict(config),
         }
         return Checkpoint(
             model_config=network.config,
             state_dict=network.state_dict(),
             classes=data.table,
-            text_provenance=None if text is None else text.provenance,
+            text_provenance=text_provenance,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             training=training,
             ema=None if average is None else average.state_dict(),
+            text_state=trainee.text_state(),
             resume=state if resumable else None,
         )
 
+    def save(name: str, state: Checkpoint) -> None:
+        if fabric.is_global_zero:
+            save_checkpoint(output / name, state)
+
     def validate() -> Scores:
-        return evaluate_network(
+        for buffer in evaluated.buffers():  # BatchNorm statistics differ from process to process
+            buffer.copy_(fabric.broadcast(buffer))
+        scores = evaluate_network(
             evaluated,
-            validation,
+            _share(validation, fabric.global_rank, fabric.world_size),
             config.eval_size,
             align_corners=config.align_corners,
             bfloat16=config.precision == "bf16-mixed",
         )
+        confusion = torch.from_numpy(scores.confusion).to(fabric.device)
+        summed: Any = fabric.all_reduce(confusion, reduce_op="sum")
+        return Scores(scores.classes, summed.cpu().numpy())
 
-    parameters = sum(p.numel() for p in network.parameters())
     console.print(
         f"{len(data)} training and {len(validation)} validation images, {len(data.table)} classes; "
-        f"{parameters:,} parameters, {transferred} tensors from the starting network; "
-        f"{fabric.device}, {config.precision}; iterations {first} to {config.iterations}"
+        f"{sum(p.numel() for p in network.parameters()):,} parameters, {transferred} tensors from "
+        f"the starting network; {fabric.world_size} × {fabric.device.type}, {config.precision}; "
+        f"iterations {first} to {config.iterations}",
+        soft_wrap=True,
     )
     scores: Scores | None = None
     meter = _Meter()
     for iteration in _with_progress_bar(first, config.iterations, console):
-        torch.manual_seed(config.seed * 1_000_003 + iteration)  # dropout
+        torch.manual_seed((config.seed * 1_000_003 + iteration) * 64 + fabric.global_rank)  # dropout
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, iteration) * group["lr_scale"]
 
@@ -358,151 +379,153 @@ def train(
         meter.waited += time.perf_counter() - started
 
         model.train()
-        losses = segmentation_loss(
-            model(images),
-            labels,
-            align_corners=config.align_corners,
-            ohem=config.ohem,
-            dice=config.dice,
-            class_weights=balance,
-        )
-        fabric.backward(losses.total)
+        loss, terms = model(images, labels)
+        fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        trainee.store_text_embeddings()
         if average is not None:
             update_average(average, network, config.ema_decay, iteration)
-        meter.add(len(images), losses)
+        meter.add(config.batch_size, terms)
 
         done = iteration + 1
         is_last = done == config.iterations
-        if done % config.log_every == 0 or is_last:
-            values = meter.read() | {"lr": learning_rate(config, iteration)}
+        due = {
+            task: is_last or done % every == 0
+            for task, every in (
+                ("log", config.log_every),
+                ("evaluate", config.eval_every),
+                ("save", config.save_every),
+            )
+        }
+        if any(due.values()):  # before anything is written
+            _check_finite(meter, done, last_path)
+        if due["log"]:
+            values: dict[str, float] = fabric.all_reduce(meter.read(), reduce_op="mean")  # type: ignore[assignment]
+            values = {k: float(v) for k, v in values.items()}
+            values["lr"] = learning_rate(config, iteration)
             meter.reset()
             fabric.log_dict({f"train/{k}": v for k, v in values.items()}, step=done)
             left = (config.iterations - done) * config.batch_size / values["images_per_second"]
             console.print(
                 f"{done:6d}/{config.iterations}  "
-                + "  ".join(f"{k} {v:.3f}" for k, v in values.items())
+                + "  ".join(f"{k} {v:.3g}" for k, v in values.items())
                 + f"  left {left / 60:.0f} min",
                 highlight=False,
+                soft_wrap=True,
             )
-        if done % config.eval_every == 0 or is_last:
+        if due["evaluate"]:
             scores = validate()
             fabric.log_dict(
                 {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}, step=done
             )
-            console.print(_describe(scores, done), highlight=False)
-            if scores.miou > best_miou:
-                best_miou, best_iteration = scores.miou, done
-                save_checkpoint(output / "best.pt", checkpoint(done, scores, resumable=False))
+            console.print(_describe(scores, done), highlight=False, soft_wrap=True)
+            if best is None or scores.miou > best.miou:
+                best, best_iteration = scores, done
+                save("best.pt", checkpoint(done, scores, resumable=False))
             meter.reset()  # validation is not training time
-        if done % config.save_every == 0 or is_last:
-            save_checkpoint(last_path, checkpoint(done, scores, resumable=True))
-    return TrainResult(scores or validate(), best_miou, best_iteration)
+        if due["save"]:
+            save("last.pt", checkpoint(done, scores, resumable=True))
+    last = scores or validate()
+    return TrainResult(last, best or last, best_iteration)
 
 
-def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """Polynomial decay from ``lr`` to ``min_lr``, times a linear warm-up."""
-    decay = math.pow(1 - iteration / config.iterations, config.poly_power)
-    warmup = min(1.0, (iteration + 1) / max(1, config.warmup))
-    return (config.min_lr + (config.lr - config.min_lr) * decay) * warmup
-
-
-def parameter_groups(network: STDCSeg, config: TrainConfig) -> list[dict[str, Any]]:
-    """Three groups for SGD: the backbone, the new layers, and the new layers' BatchNorm."""
-    new_layers = [child for child in network.children() if child is not network.backbone]
-    norms = [m for child in new_layers for m in child.modules() if isinstance(m, nn.BatchNorm2d)]
-    norm_parameters = [p for norm in norms for p in norm.parameters()]
-    without_decay = {id(p) for p in norm_parameters}
-    others = [p for child in new_layers for p in child.parameters() if id(p) not in without_decay]
-    return [
-        {
-            "params": list(network.backbone.parameters()),
-            "weight_decay": config.weight_decay,
-            "lr_scale": config.backbone_lr_scale,
-        },
-        {"params": others, "weight_decay": config.weight_decay, "lr_scale": 1.0},
-        {"params": norm_parameters, "weight_decay": 0.0, "lr_scale": 1.0},
-    ]
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float, iteration: int) -> None:
-    """Move the average of weights and BatchNorm statistics towards the network's.
-
-    The first iterations move it faster, so that the initial weights are soon forgotten.
-    """
-    decay = min(decay, (1 + iteration) / (10 + iteration))
-    for mean, value in zip(
-        average.state_dict().values(), network.state_dict().values(), strict=True
-    ):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
-
-
-@torch.no_grad()
-def transfer_weights(network: STDCSeg, start: Checkpoint) -> int:
-    """Copy the weights of another network that fit this one, whatever its classes.
-
-    A tensor of the same name and shape is copied. Where this network's convolution has more input
-    channels (the score map beside F4), the ones it shares with the other are copied.
-
-    Returns:
-        How many tensors were copied.
-
-    Raises:
-        CheckpointError: Not even one tensor of the backbone fits.
-    """
-    copied = 0
-    backbone = 0
-    for name, target in network.state_dict().items():
-        source = start.weights.get(name)
-        if source is None or name == "text_embeddings":
-            continue
-        if source.shape == target.shape:
-            target.copy_(source)
-        elif _is_narrower(source, target):
-            target[:, : source.shape[1]] = source
-        else:
-            continue
-        copied += 1
-        backbone += name.startswith("backbone.")
-    if not backbone:
-        raise CheckpointError(
-            f"no weight of the starting {start.model_config.backbone} fits this "
-            f"{network.config.backbone}; start from a network with the same backbone"
+def _check_shares(batch_size: int, processes: int) -> None:
+    if batch_size % processes or batch_size // processes < 2:
+        raise ConfigError(
+            f"a batch of {batch_size} cannot be shared by {processes} processes: it must be a "
+            "multiple of their number, at least two images each (BatchNorm); change batch_size"
         )
-    return copied
 
 
-def _is_narrower(source: Tensor, target: Tensor) -> bool:
-    """Whether two convolution weights differ in input channels only, the source having fewer."""
-    return (
-        source.ndim == target.ndim == 4
-        and source.shape[0] == target.shape[0]
-        and source.shape[1] < target.shape[1]
-        and source.shape[2:] == target.shape[2:]
+def _share(data: LabelledImages, rank: int, processes: int) -> LabelledImages:
+    mine = slice(rank, None, processes)
+    return replace(
+        data, names=data.names[mine], images=data.images[mine], labels=data.labels[mine]
     )
 
 
-def _network(config: TrainConfig, data: LabelledImages, text: TextEmbeddings | None) -> STDCSeg:
-    if (text is None) != (config.text_guidance is None):
-        raise ConfigError(
-            f"text_guidance is {config.text_guidance!r} but "
-            + ("no text table is given" if text is None else "a text table is given")
+def _check_finite(meter: _Meter, done: int, last_path: Path) -> None:
+    terms = {name: value for name, value in meter.means().items() if not math.isfinite(value)}
+    if terms:
+        left = f"{last_path} holds an earlier state" if last_path.exists() else "nothing was saved"
+        raise TrainingError(
+            f"the loss is no longer finite after iteration {done} "
+            f"({', '.join(f'{name} {value}' for name, value in terms.items())}); {left}. Start "
+            "again with a lower lr, a longer warmup or precision 32-true"
         )
-    vectors = None
-    if text is not None:
-        vectors = torch.from_numpy(text.select(data.table.names).vectors)
+
+
+def _trainee(
+    config: TrainConfig,
+    data: LabelledImages,
+    text: TextEmbeddings | None,
+    text_encoder: TextEncoder | None,
+    init: Checkpoint | None,
+) -> tuple[Trainee, str | None]:
+    """The network with its prompts, and where its text embeddings come from, in words."""
+    names = data.table.names
+    prompt: nn.Module | None = None
+    provenance: str | None = None
+    vectors: Tensor | None = None
+    if config.prompt == "context":
+        if text_encoder is None or text is not None:
+            raise ConfigError(
+                "learned contexts go through a text encoder and need no table of embeddings; name "
+                "an encoder (--encoder) instead of a table (--text)"
+            )
+        prompt = LearnedContexts(
+            text_encoder, names, config.contexts, config.unified_contexts, seed=config.seed
+        )
+        kind = "shared" if config.unified_contexts else "class-specific"
+        provenance = (
+            f"{text_encoder.provenance}; {config.contexts} {kind} contexts learned on "
+            f"{config.dataset}"
+        )
+    elif config.text_guidance is not None:
+        if text_encoder is not None:
+            raise ConfigError(
+                f"prompt is {config.prompt!r}, which uses no text encoder; give a table of "
+                'embeddings (--text) or set prompt="context"'
+            )
+        text = (text or _text_of(init)).select(names)
+        provenance = text.provenance
+        if config.prompt == "embedding":
+            prompt = LearnedEmbeddings(torch.from_numpy(text.vectors))
+            provenance += f"; then learned on {config.dataset}"
+        vectors = torch.from_numpy(text.vectors)
+    elif text is not None or text_encoder is not None:
+        raise ConfigError(
+            "text_guidance is None, so the network takes no text; leave the table or encoder out"
+        )
+    if prompt is not None:
+        vectors = prompt().detach()
+    if vectors is not None:
+        vectors = prepare(vectors, config.text_preparation)
+        if config.text_preparation != "none":
+            provenance = f"{provenance}; {config.text_preparation}"
     shape = STDCSegConfig(
         backbone=config.backbone,
-        num_classes=len(data.table),
+        num_classes=len(names),
         text_guidance=config.text_guidance,
         align_corners=config.align_corners,
     )
-    return STDCSeg(shape, vectors)
+    weights = None
+    if config.class_balance:
+        weights = class_weights(data.labels, len(names), config.class_balance)
+    return Trainee(STDCSeg(shape, vectors), prompt, config, weights), provenance
+
+
+def _text_of(init: Checkpoint | None) -> TextEmbeddings:
+    if init is None or (vectors := init.weights.get("text_embeddings")) is None:
+        raise ConfigError(
+            "the network is to be guided by text, but no text table is given and there is no "
+            "starting checkpoint that holds one; give one (--text), or train the baseline with "
+            "text_guidance=null"
+        )
+    return TextEmbeddings.normalised(
+        init.classes.names, vectors.numpy(), init.text_provenance or "unknown"
+    )
 
 
 def _resume_state(saved: Checkpoint, config: TrainConfig, path: Path) -> Mapping[str, Any]:
@@ -580,18 +603,20 @@ class _Meter:
         self._started = time.perf_counter()
         self._images = 0
         self._iterations = 0
-        self._sums: dict[str, Tensor | float] = {}
+        self._sums: dict[str, Tensor] = {}
 
-    def add(self, images: int, losses: LossTerms) -> None:
+    def add(self, images: int, terms: Mapping[str, Tensor]) -> None:
         self._images += images
         self._iterations += 1
-        for name, value in vars(losses).items():  # kept as tensors: reading one waits for the GPU
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        for name, value in terms.items():  # kept as tensors: reading one waits for the GPU
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._iterations for name, total in self._sums.items()}
 
     def read(self) -> dict[str, float]:
-        means = {name: float(total) / self._iterations for name, total in self._sums.items()}
         passed = time.perf_counter() - self._started
-        return means | {
+        return self.means() | {
             "images_per_second": self._images / passed,
             "data_share": self.waited / passed,
         }

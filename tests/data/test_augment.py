@@ -16,6 +16,10 @@ def generator(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 
 
+def generators(count: int, seed: int = 0) -> list[Generator]:
+    return [generator(seed * 1000 + i) for i in range(count)]
+
+
 def undo_normalise(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     return images * std + mean
@@ -30,7 +34,7 @@ def chart(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def test_crop_at_scale_one_is_a_window_of_the_image() -> None:
     image, label = chart(48, 64)
-    images, labels = PLAIN([image] * 8, [label] * 8, generator(), CPU)
+    images, labels = PLAIN([image] * 8, [label] * 8, generators(8), CPU)
     assert images.shape == (8, 3, 32, 40)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
@@ -52,7 +56,7 @@ def test_scale_is_relative_to_the_base_not_to_the_image(size: tuple[int, int]) -
     # Whatever its own size, at scale 0.5 the image is 24×32 in the 32×40 crop.
     _, label = chart(*size)
     image = torch.full((3, *size), 255, dtype=torch.uint8)
-    images, labels = replace(PLAIN, scales=(0.5, 0.5))([image], [label], generator(3), CPU)
+    images, labels = replace(PLAIN, scales=(0.5, 0.5))([image], [label], generators(1, 3), CPU)
     inside = labels[0] != 255
     assert int(inside.sum()) == 24 * 32
     rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
@@ -66,7 +70,7 @@ def test_scale_is_relative_to_the_base_not_to_the_image(size: tuple[int, int]) -
 def test_enlarged_image_and_labels_stay_aligned() -> None:
     image, label = chart(48, 64)
     grow = replace(PLAIN, scales=(2.0, 2.0), max_class_share=1.0)
-    images, labels = grow([image] * 6, [label] * 6, generator(), CPU)
+    images, labels = grow([image] * 6, [label] * 6, generators(6), CPU)
     pixels = undo_normalise(images)
     right, lower = pixels[:, 0] / 4 + 0.5 >= 32, pixels[:, 1] / 4 + 0.5 >= 24
     agree = (2 * lower.long() + right.long()) == labels
@@ -91,7 +95,7 @@ def test_crops_of_a_single_class_are_avoided() -> None:
     cut = Augmentation((200, 200), (50, 50), (1.0, 1.0), photometric=False)
 
     def monotone(augmentation: Augmentation) -> int:
-        _, labels = augmentation([image] * 60, [label] * 60, generator(), CPU)
+        _, labels = augmentation([image] * 60, [label] * 60, generators(60), CPU)
         shares = torch.stack([(labels == c).float().mean((1, 2)) for c in (0, 1)]).amax(0)
         return int((shares > 0.75).sum())
 
@@ -99,13 +103,17 @@ def test_crops_of_a_single_class_are_avoided() -> None:
     assert monotone(cut) < 20
 
 
-def test_a_batch_follows_from_its_generator() -> None:
+def test_a_batch_follows_from_its_generators() -> None:
     image, label = chart(48, 64)
     full = replace(PLAIN, scales=(0.5, 2.0), photometric=True)
-    first, again, other = (full([image] * 2, [label] * 2, generator(s), CPU) for s in (5, 5, 6))
+    first, again, other = (full([image] * 2, [label] * 2, generators(2, s), CPU) for s in (5, 5, 6))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
+    # ... and a crop from its own one, whatever the batch.
+    alone = full([image], [label], generators(2, 5)[1:], CPU)
+    assert torch.equal(alone[0][0], first[0][1])
+    assert torch.equal(alone[1][0], first[1][1])
 
 
 def matrix(contrast: float = 1, saturation: float = 1, hue: float = 0) -> Tensor:
@@ -127,7 +135,7 @@ def test_colour_changes_by_hand() -> None:
 
 def test_distortion_stays_in_range_and_spares_some_images() -> None:
     images = 255 * torch.rand(64, 3, 4, 4, generator=generator())
-    distorted = distort_colours(images, generator(1))
+    distorted = distort_colours(images, generators(64, 1))
     assert distorted.min() >= 0
     assert distorted.max() <= 255
     same = (distorted - images).abs().amax((1, 2, 3)) < 1e-2

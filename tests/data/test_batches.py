@@ -49,6 +49,18 @@ def test_a_batch_depends_on_seed_and_iteration_only() -> None:
     assert seen(first, range(4, 8)) != seen(other, range(4, 8))
 
 
+def test_processes_share_what_one_would_see() -> None:
+    def batches(rank: int, processes: int) -> Batches:
+        random = Augmentation((16, 16), (8, 8), (0.5, 2.0))
+        return Batches(numbered(9), random, 6, seed=3, device=CPU, rank=rank, processes=processes)
+
+    for iteration in range(4):
+        whole = batches(0, 1)[iteration]
+        shares = [batches(rank, 3)[iteration] for rank in range(3)]
+        for part in (0, 1):
+            assert torch.equal(torch.cat([share[part] for share in shares]), whole[part])
+
+
 def test_an_empty_set_gives_no_batch() -> None:
     with pytest.raises(InputError, match="without images"):
         Batches(numbered(0), AUGMENTATION, batch_size=2, seed=0, device=CPU)

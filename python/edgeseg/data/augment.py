@@ -1,7 +1,7 @@
 """Augmentation: random resize, crop, flip and photometric distortion, on the training device.
 
-Random numbers are drawn on the CPU from a generator that the caller owns, so that a batch is the
-same on every device. "Resize, then crop" is done as "crop, then resize": only the pixels of the
+Random numbers are drawn on the CPU, from one generator per image that the caller owns: a crop is
+the same on every device, and in whatever batch it is made. "Resize, then crop" is done as "crop, then resize": only the pixels of the
 crop are ever resized.
 """
 
@@ -49,7 +49,7 @@ class Augmentation:
         self,
         images: Sequence[Tensor],
         labels: Sequence[Tensor],
-        generator: Generator,
+        generators: Sequence[Generator],
         device: torch.device,
     ) -> tuple[Tensor, Tensor]:
         """Make one batch.
@@ -57,7 +57,7 @@ class Augmentation:
         Args:
             images: N RGB uint8 images, 3×H×W each.
             labels: N uint8 label maps, H×W each.
-            generator: CPU generator; all random numbers of the batch come from it.
+            generators: N CPU generators; all random numbers of an image come from its own.
             device: Where the batch is made and left.
 
         Returns:
@@ -65,15 +65,15 @@ class Augmentation:
         """
         crops = [
             self._crop(image, label, generator, device)
-            for image, label in zip(images, labels, strict=True)
+            for image, label, generator in zip(images, labels, generators, strict=True)
         ]
         pixels = torch.stack([image for image, _, _ in crops])
         target = torch.stack([label for _, label, _ in crops]).long()
         inside = torch.stack([inside for _, _, inside in crops])
         if self.photometric:
-            pixels = distort_colours(pixels, generator)
+            pixels = distort_colours(pixels, generators)
         pixels = normalise(pixels) * inside[:, None]
-        flip = (torch.rand(len(crops), generator=generator) < 0.5).to(device)
+        flip = (_uniform(1, generators)[0] < 0.5).to(device)
         pixels = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
         target = torch.where(flip[:, None, None], target.flip(-1), target)
         return pixels, target
@@ -153,18 +153,18 @@ def resize_labels(label: Tensor, size: tuple[int, int]) -> Tensor:
     )
 
 
-def distort_colours(images: Tensor, generator: Generator) -> Tensor:
+def distort_colours(images: Tensor, generators: Sequence[Generator]) -> Tensor:
     """Change brightness, contrast, saturation and hue of N×3×H×W images in 0..255.
 
     Each change befalls an image with probability 1/2: brightness ± 32 grey levels, contrast and
     saturation × 0.5..1.5, hue ± 18°. All four are affine in R, G, B, so one matrix and one offset
     per image do them together, without a hue-saturation-value image between.
     """
-    n = len(images)
+    numbers = iter(_uniform(8, generators))
 
     def draw(low: float, high: float, neutral: float) -> Tensor:
-        value = low + (high - low) * torch.rand(n, generator=generator)
-        return torch.where(torch.rand(n, generator=generator) < 0.5, value, neutral)
+        value = low + (high - low) * next(numbers)
+        return torch.where(next(numbers) < 0.5, value, neutral)
 
     brightness = draw(-32, 32, 0)
     contrast = draw(0.5, 1.5, 1)
@@ -174,6 +174,11 @@ def distort_colours(images: Tensor, generator: Generator) -> Tensor:
     matrix = colour_matrix(contrast, saturation, hue).to(images)
     offset = (contrast * brightness)[:, None, None, None].to(images)
     return (torch.einsum("nij,njhw->nihw", matrix, images) + offset).clamp_(0, 255)
+
+
+def _uniform(count: int, generators: Sequence[Generator]) -> Tensor:
+    """``count``×N numbers in 0..1, each column from its own generator."""
+    return torch.stack([torch.rand(count, generator=g) for g in generators], dim=1)
 
 
 def colour_matrix(contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:

@@ -17,8 +17,21 @@ from edgeseg.errors import InputError
 class Batches:
     """Batches as a function of the iteration: nothing to save, nothing to restore.
 
-    Images come in a new random order each epoch. Everything random about batch ``i`` follows from
-    ``seed`` and ``i``, so a resumed run sees what an uninterrupted one would have seen.
+    Images come in a new random order each epoch. Everything random about a crop follows from
+    ``seed`` and its number, counted from the run's first: a resumed run sees what an uninterrupted
+    one would have seen, and several processes together what one would have.
+
+    Attributes:
+        data: Training images.
+        augmentation: How crops are made.
+        batch_size: Crops per iteration, of all processes together.
+        seed: Of order and augmentation.
+        device: Where batches are made.
+        rank: This process's number; it gets its share of each batch.
+        processes: How many there are; they divide ``batch_size``.
+
+    Raises:
+        InputError: There are no images.
     """
 
     data: LabelledImages
@@ -26,19 +39,27 @@ class Batches:
     batch_size: int
     seed: int
     device: torch.device
+    rank: int = 0
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not len(self.data):
             raise InputError("a training set without images gives no batch")
 
     def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Images N×3×h×w float32 and labels N×h×w int64 of this iteration, on ``device``."""
-        samples = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        """This process's share of an iteration, on ``device``.
+
+        Returns:
+            Images n×3×h×w float32 and labels n×h×w int64, n = ``batch_size / processes``.
+        """
+        share = self.batch_size // self.processes
+        first = iteration * self.batch_size + self.rank * share
+        samples = range(first, first + share)
         chosen = [self._order(i // len(self.data))[i % len(self.data)] for i in samples]
         return self.augmentation(
             [self.data.images[c] for c in chosen],
             [self.data.labels[c] for c in chosen],
-            torch.Generator().manual_seed(_mix(self.seed, 1, iteration)),
+            [torch.Generator().manual_seed(_mix(self.seed, 1, i)) for i in samples],
             self.device,
         )
 
