@@ -19,6 +19,8 @@ from edgeseg.errors import InputError
 BOUNDARY_TOLERANCE = 0.0075
 """Distance up to which contour pixels match, as a share of the image diagonal (the paper's)."""
 
+_NEIGHBOURS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
 
 def boundary_f(
     predictions: NDArray[np.uint8],
@@ -33,8 +35,8 @@ def boundary_f(
     labelled boundary of that class nearer than the tolerance, recall the share of the labelled
     boundary with predicted boundary so near, F their harmonic mean.
 
-    Neither share counts pixels nearer than the tolerance to void: a labelled boundary may run
-    unseen there. So whatever is predicted on void or beside it does not matter.
+    Void, and a pixel beside void, may be on a boundary that nobody labelled: pixels nearer than the
+    tolerance to such are counted in neither share.
 
     Args:
         predictions: Class ids uint8, H×W.
@@ -54,7 +56,7 @@ def boundary_f(
             "labels' size"
         )
     disc = _disc(tolerance * math.hypot(*labels.shape))
-    known = ~_widened(labels == IGNORE, disc)
+    known = ~_widened(_widened(labels == IGNORE, _NEIGHBOURS), disc)
     predicted_edges, labelled_edges = _edges(predictions), _edges(labels)
     scores = np.full(num_classes, np.nan)
     for class_id in range(num_classes):
