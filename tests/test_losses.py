@@ -91,7 +91,7 @@ def right_nearly_everywhere(logits: Tensor, labels: Tensor, align_corners: bool)
     return torch.where(labels == VOID, VOID, up.argmax(1))
 
 
-@pytest.fixture(params=[1, 500, 2**17], ids=["band of a row", "band of rows", "band of images"])
+@pytest.fixture(params=[1, 500, 2**18], ids=["band of a row", "band of rows", "band of images"])
 def band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many upsampled scores exist at a time."""
     monkeypatch.setattr(losses_module, "_CPU_BAND", request.param)
