@@ -1,35 +1,26 @@
 """Data sets, decoded once and kept in memory as uint8.
 
-On disk every set has one layout, also a user's own:
-
-    ROOT/classes.json                   {"names": [...], "palette": [[r, g, b], ...]}
-    ROOT/SPLIT/images/NAME.jpg          or .png; RGB
-    ROOT/SPLIT/labels/NAME.png          one channel, class id per pixel, 255 = no class
-
-Sets that edgeseg knows by name (`edgeseg.classes.CLASS_TABLES`) need no ``classes.json``.
+The layout is detected from what is there: a user's own folder (`edgeseg.data.folder`), CamVid
+(`edgeseg.data.camvid`) or Cityscapes (`edgeseg.data.cityscapes`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeseg.classes import CAMVID, IGNORE, ClassTable
+from edgeseg.classes import CAMVID, ClassTable
+from edgeseg.data.camvid import find_camvid
+from edgeseg.data.cityscapes import find_cityscapes
+from edgeseg.data.decode import Progress, channels_first, decode
+from edgeseg.data.folder import DESCRIPTION, find_folder
+from edgeseg.data.split import Split
 from edgeseg.errors import InputError
 from edgeseg.synthetic import street
-
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_DECODER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -71,28 +62,42 @@ class LabelledImages:
         )
 
 
-def load_images(root: Path | str, split: str, table: ClassTable | None = None) -> LabelledImages:
-    """Decode one split of a data set.
+def load_images(
+    root: Path | str,
+    split: str,
+    table: ClassTable | None = None,
+    *,
+    max_side: int | None = None,
+    progress: Progress | None = None,
+) -> LabelledImages:
+    """Find and decode one split of a data set.
 
     Args:
-        root: Folder that holds the splits.
-        split: Sub-folder: "train", "val", ...
-        table: Classes; None reads ``root/classes.json``.
+        root: Folder of the data set.
+        split: "train", "val", ...
+        table: Classes; None where the folder says them itself, by its layout or a ``dataset.toml``.
+        max_side: Larger pictures are made smaller as they are decoded, until their longer side has
+            so many pixels. For training where memory is short; scores would change.
+        progress: Called with the number of images that are done and of all.
 
     Raises:
-        InputError: A folder or partner file is missing, a file does not decode, an image and its
-            labels differ in size, or a label is neither a class id nor 255. The file is named.
+        InputError: No layout is recognised, class names or files are missing, files do not decode,
+            do not match or hold labels without a class, or memory would not suffice. What was
+            found is counted, and the first files are named.
     """
     root = Path(root)
-    table = _read_classes(root / "classes.json") if table is None else table
-    pairs = _pair_files(root / split / "images", root / split / "labels")
-
-    def decode(pair: tuple[Path, Path]) -> tuple[Tensor, Tensor]:
-        return _decode(*pair, num_classes=len(table))
-
-    with ThreadPoolExecutor(_DECODER_THREADS) as pool:  # cv2 releases the GIL
-        images, labels = zip(*pool.map(decode, pairs), strict=True)
-    return LabelledImages(table, tuple(image.stem for image, _ in pairs), images, labels)
+    found = _find_split(root, split, table)
+    if table is not None and found.table.names != table.names:
+        raise InputError(
+            f"{root} has the classes {', '.join(found.table.names)}, but wanted are "
+            f"{', '.join(table.names)}; drop the names that were given, or give the folder a "
+            f"{DESCRIPTION} with them"
+        )
+    try:
+        images, labels = decode(found, max_side, progress)
+    except InputError as error:
+        raise InputError(f"{root}, split {split!r}: {error}") from error
+    return LabelledImages(found.table, tuple(pair.name for pair in found.pairs), images, labels)
 
 
 def load_synthetic(seeds: Sequence[int], size: tuple[int, int]) -> LabelledImages:
@@ -106,70 +111,14 @@ def load_synthetic(seeds: Sequence[int], size: tuple[int, int]) -> LabelledImage
     return LabelledImages(
         CAMVID,
         tuple(f"street-{seed}" for seed in seeds),
-        tuple(_channels_first(cv2.cvtColor(d.frame, cv2.COLOR_BGR2RGB)) for d in drawn),
+        tuple(channels_first(d.frame) for d in drawn),
         tuple(torch.from_numpy(d.labels) for d in drawn),
     )
 
 
-def _read_classes(path: Path) -> ClassTable:
-    expected = '{"names": ["road", ...], "palette": [[128, 64, 128], ...]}'
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; write the set's classes there: {expected}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        palette = tuple((int(r), int(g), int(b)) for r, g, b in about["palette"])
-        return ClassTable(tuple(str(name) for name in about["names"]), palette)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} must be {expected}: {error!r}") from error
-
-
-def _pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise InputError(f"{folder} does not exist; a split holds images/ and labels/")
-    image_of = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in _IMAGE_SUFFIXES}
-    label_of = {p.stem: p for p in sorted(labels.iterdir()) if p.suffix.lower() == ".png"}
-    if lonely := sorted(image_of.keys() - label_of.keys()):
-        raise InputError(
-            f"{image_of[lonely[0]]} has no labels; expected {lonely[0]}.png in {labels}"
-        )
-    if lonely := sorted(label_of.keys() - image_of.keys()):
-        raise InputError(
-            f"{label_of[lonely[0]]} has no image; expected {lonely[0]}.jpg in {images}"
-        )
-    if not image_of:
-        raise InputError(f"{images} holds no image ({', '.join(_IMAGE_SUFFIXES)})")
-    return [(image_of[stem], label_of[stem]) for stem in sorted(image_of)]
-
-
-def _decode(image_path: Path, label_path: Path, num_classes: int) -> tuple[Tensor, Tensor]:
-    bgr = _read(image_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    labels = _read(label_path, cv2.IMREAD_UNCHANGED)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise InputError(
-            f"{label_path} decodes to {labels.dtype} of shape {labels.shape}; expected one 8-bit "
-            "channel of class ids, not colours"
-        )
-    if labels.shape != bgr.shape[:2]:
-        raise InputError(
-            f"{label_path} is {labels.shape[1]}×{labels.shape[0]} but its image is "
-            f"{bgr.shape[1]}×{bgr.shape[0]}"
-        )
-    foreign = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[num_classes:IGNORE])
-    if foreign.size:
-        raise InputError(
-            f"{label_path} holds label {foreign[0] + num_classes}; expected 0..{num_classes - 1} "
-            f"or {IGNORE} for no class"
-        )
-    return _channels_first(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), torch.from_numpy(labels)
-
-
-def _read(path: Path, flags: int) -> NDArray[Any]:
-    pixels = cv2.imread(str(path), flags)
-    if pixels is None:
-        raise InputError(f"{path} cannot be decoded; is it a whole JPEG or PNG file?")
-    return pixels
-
-
-def _channels_first(image: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def _find_split(root: Path, split: str, table: ClassTable | None) -> Split:
+    if not (root / DESCRIPTION).exists():
+        for find in (find_camvid, find_cityscapes):
+            if found := find(root, split):
+                return found
+    return find_folder(root, split, table)
