@@ -38,6 +38,7 @@ from edgeseg.evaluate import (
     evaluate_runtime,
     evaluation_size,
 )
+from edgeseg.evaluate.picture import check_picture_path, write_confusion
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
@@ -260,13 +261,6 @@ def evaluate(
 
     --size, --sliding, --stride, --scales and --flip are for a checkpoint.
     """
-    require("train", "torch")
-    import torch
-
-    from edgeseg.checkpoint import load_checkpoint
-    from edgeseg.data import load_images
-    from edgeseg.evaluate.picture import check_picture_path, write_confusion
-
     views = _views(sliding, stride, scales, flip)
     if checkpoint is None and (size is not None or views != Views()):
         raise InputError(
@@ -278,6 +272,11 @@ def evaluate(
     if confusion is not None:
         require("train", "matplotlib")
         check_picture_path(confusion)
+    require("train", "torch")
+    import torch
+
+    from edgeseg.checkpoint import load_checkpoint
+    from edgeseg.data import load_images
 
     options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
     if checkpoint is None:
@@ -294,7 +293,8 @@ def evaluate(
         width, height = evaluation_size(saved)[::-1] if size is None else _size(size)
         table = _class_table(classes) or _model_table(saved.classes.names, saved.classes.palette)
         images = load_images(data, split, table)
-        described = {"checkpoint": f"{checkpoint}: {describe_checkpoint(saved)}"}
+        at = f"input {width}×{height}"
+        described = {"checkpoint": f"{checkpoint}: {describe_checkpoint(saved)}; {at}"}
         options |= {"size": f"{width}x{height}", "scales": views.scales, "flip": views.flip}
         if views.window is not None:
             rows, columns = zip(views.window.size, views.window.stride, strict=True)
@@ -561,9 +561,7 @@ def _class_table(classes: str | None) -> ClassTable | None:
     return CLASS_TABLES.get(classes) or ClassTable.named(classes.split(","))
 
 
-def _model_table(
-    names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
-) -> ClassTable:
+def _model_table(names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]) -> ClassTable:
     """A network's classes, with categories if they are a known set's."""
     known = [table for table in CLASS_TABLES.values() if table.names == names]
     return known[0] if known else ClassTable(names, palette)
