@@ -126,6 +126,105 @@ def test_doctor() -> None:
     assert findings["openvino"]["state"] == "ok"
 
 
+@pytest.fixture(scope="module")
+def labelled_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two frames, red left and blue right, labelled so but for a strip of void above."""
+    root = tmp_path_factory.mktemp("frames")
+    frame = red(64, 96)
+    frame[:, 48:] = frame[:, 48:, ::-1]
+    labels = np.zeros((64, 96), np.uint8)
+    labels[:, 48:], labels[:6] = 2, 255
+    for folder, pixels in (("images", frame), ("labels", labels)):
+        (root / "val" / folder).mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            cv2.imwrite(str(root / "val" / folder / name), pixels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that knows nothing, of the classes of `labelled_frames`."""
+    from edgeseg.checkpoint import Checkpoint, save_checkpoint
+    from edgeseg.classes import ClassTable
+    from edgeseg.data import IMAGENET_MEAN, IMAGENET_STD
+    from edgeseg.models import STDCSeg, STDCSegConfig
+
+    config = STDCSegConfig("stdc1", num_classes=3, text_guidance=None)
+    checkpoint = Checkpoint(
+        model_config=config,
+        state_dict=STDCSeg(config).state_dict(),
+        classes=ClassTable(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255))),
+        text_provenance=None,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        training={"dataset": "none", "config": {"eval_size": (64, 96)}},
+    )
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def test_evaluate_an_engine(labelled_frames: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "confusion.png"
+    done = report("evaluate", labelled_frames, "-e", tiny_engine, "--confusion", picture)
+    assert done["images"] == 2
+    assert done["miou"] == done["pixel_accuracy"] == done["mean_boundary_f"] == 1
+    assert done["iou"] == {"red": 1, "green": None, "blue": 1}
+    assert done["confusion"] == [[2 * 58 * 48, 0, 0], [0, 0, 0], [0, 0, 2 * 58 * 48]]
+    assert done["runtime"].startswith("Runtime('tiny'")
+    assert done["options"] == {"boundary_tolerance": 0.0075}
+    assert picture.stat().st_size > 0
+
+
+def test_evaluate_a_checkpoint(labelled_frames: Path, tiny_checkpoint: Path) -> None:
+    command = ["evaluate", labelled_frames, "--checkpoint", tiny_checkpoint, "--threads", 1]
+    plain = edgeseg(*command)
+    assert plain.returncode == 0, plain.stderr
+    assert "tiny.pt: stdc1, no text, 3 classes" in plain.stdout
+    assert "input 96×64" in plain.stdout
+    assert "2 images" in plain.stdout
+    many = report(*command, "--size", "128x96", "--sliding", "64x48", "--scales", "1,1.5", "--flip")
+    assert many["options"] == {
+        "boundary_tolerance": 0.0075,
+        "size": "128x96",
+        "sliding": "64x48",
+        "stride": "43x32",
+        "scales": [1.0, 1.5],
+        "flip": True,
+    }
+    assert np.sum(many["confusion"]) == 2 * 58 * 96
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--flip"], "measured as it is shipped"),
+        (["--size", "96x64"], "measured as it is shipped"),
+        (["--scales", "1,2"], "measured as it is shipped"),
+        (["--sliding", "64x64"], "measured as it is shipped"),
+        (["--scales", "one"], "write them like 0.5,1,1.5"),
+        (["--stride", "8x8"], "name that with --sliding"),
+        (["--sliding", "32x32", "--stride", "64x64"], "leaves pixels out"),
+        (["--checkpoint", "x.pt", "--engine", "x.edgeseg"], "both given"),
+        (["--confusion", "matrix.doc"], "end the name in"),
+    ],
+)
+def test_evaluate_refuses_in_one_sentence(
+    labelled_frames: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    done = edgeseg("evaluate", labelled_frames, *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr.replace("\n", " ")
+
+
+def test_evaluate_names_the_classes_of_both(labelled_frames: Path, tiny_engine: Path) -> None:
+    names = "red,blue,green"
+    done = edgeseg("evaluate", labelled_frames, "-e", tiny_engine, "--classes", names)
+    assert done.returncode == 1
+    assert "the engine knows ['red', 'green', 'blue']" in done.stderr.replace("\n", " ")
+    assert "the data ['red', 'blue', 'green']" in done.stderr.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -139,7 +238,7 @@ def test_doctor() -> None:
         (["convert", "missing.pth", "out.pt", "--dataset", "mars"], 1, "no set 'mars'"),
         (["train", "nothing", "--out", "run"], 1, "no recipe 'nothing'"),
         (["train", "camvid-cpu", "--out", "run"], 1, "--data"),
-        (["evaluate", "missing", "--dataset", "camvid"], 1, "does not exist"),
+        (["evaluate", "missing"], 1, "does not exist"),
         (["predict"], 2, "Missing argument"),
         (["predict", "x.png", "--alpha", "2"], 2, "alpha"),
         (["fly"], 2, "No such command"),
