@@ -275,7 +275,8 @@ def train(
     if config.channels_last:
         network.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        trainee.network = network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        trainee.network = network
     average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
     optimizer = torch.optim.SGD(
         parameter_groups(network, trainee.learned_text(), config),
