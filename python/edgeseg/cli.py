@@ -1,4 +1,4 @@
-"""The command line: demo, predict, train, evaluate, convert, export, info, verify, doctor.
+"""The command line: from a training to an engine file, and from frames to labels.
 
 Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
 130 interrupted.
@@ -26,7 +26,7 @@ from rich.table import Column, Table
 
 from edgeseg import _core
 from edgeseg.classes import CLASS_TABLES, ClassTable
-from edgeseg.engine_file import FloatWeights, Manifest, Resize, open_engine
+from edgeseg.engine_file import FloatWeights, Manifest, Quantization, Resize, open_engine
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
 from edgeseg.evaluate import (
     BOUNDARY_TOLERANCE,
@@ -62,6 +62,7 @@ Classes = Annotated[
     str | None,
     typer.Option(help="road,car,person or a known set's name; default: what the folder tells."),
 ]
+Numbers = Annotated[Precision, typer.Option("--precision", help="Number format of the inference.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -126,6 +127,7 @@ def predict(
     colored: Annotated[bool, typer.Option("--colored", help="Write colours alone.")] = False,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the colours.")] = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    precision: Numbers = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -133,7 +135,7 @@ def predict(
     wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
     with _progress() as advance:
         report = predict_source(
-            Runtime(engine, threads=threads),
+            Runtime(engine, threads=threads, precision=precision),
             int(source) if source.isdecimal() else source,
             out,
             pictures=tuple(picture for picture, asked in wanted.items() if asked),
@@ -254,12 +256,14 @@ def evaluate(
     confusion: Annotated[
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.")
     ] = None,
+    precision: Numbers = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Score an engine as it is shipped, or a checkpoint: IoU, accuracy, boundary F.
 
-    --size, --sliding, --stride, --scales and --flip are for a checkpoint.
+    --size, --sliding, --stride, --scales and --flip are for a checkpoint; --precision is for an
+    engine.
     """
     views = _views(sliding, stride, scales, flip)
     if checkpoint is None and (size is not None or views != Views()):
@@ -269,6 +273,8 @@ def evaluate(
         )
     if checkpoint is not None and engine is not None:
         raise InputError("--engine and --checkpoint are both given; score one, then the other")
+    if checkpoint is not None and precision != "auto":
+        raise InputError("a checkpoint is scored in float32; --precision is for an engine")
     if confusion is not None:
         require("train", "matplotlib")
         check_picture_path(confusion)
@@ -280,7 +286,7 @@ def evaluate(
 
     options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
     if checkpoint is None:
-        runtime = Runtime(engine, threads=threads)
+        runtime = Runtime(engine, threads=threads, precision=precision)
         table = _class_table(classes) or _model_table(runtime.classes, runtime.manifest.palette)
         images = load_images(data, split, table)
         described = {"runtime": repr(runtime)}
@@ -313,6 +319,45 @@ def evaluate(
     _print_scores(scores, len(images))
     if confusion is not None:
         _print_line(f"wrote {confusion}")
+
+
+@app.command()
+def text(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, NAME.npy.")],
+    classes: Annotated[
+        list[str] | None, typer.Argument(help="Class names, in the order of their ids.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of a known set, instead of class names.")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="clip-rn50, or minilm: a sentence encoder, not CLIP.")
+    ] = "clip-rn50",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Local file (clip-rn50) or folder (minilm) instead of the usual source."),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text with {} for the name; several make an ensemble. Default: bare name."
+        ),
+    ] = None,
+) -> None:
+    """Make the table of text embeddings that training is guided by."""
+    require("train", "torch")
+    from edgeseg.text_encoder import embed_classes, load_text_encoder
+
+    if bool(classes) == bool(dataset):
+        raise InputError("expected either class names or --dataset; give one of the two")
+    if dataset and dataset not in CLASS_TABLES:
+        raise InputError(
+            f"no set {dataset!r} is known by name; there are {', '.join(CLASS_TABLES)}"
+        )
+    names = CLASS_TABLES[dataset].names if dataset else tuple(classes or ())
+    table = embed_classes(load_text_encoder(encoder, weights), names, template or ["{}"])
+    table.save(out)
+    _print_line(f"wrote {out}: {len(names)} classes by {table.provenance}")
 
 
 @app.command()
@@ -380,6 +425,46 @@ def export(
 
 
 @app.command()
+def quantize(
+    engine: Annotated[Path, typer.Argument(help="Engine file; the target is added in place.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set, as for training.")],
+    split: Annotated[str, typer.Option(help="Part of the data to calibrate on.")] = "train",
+    frames: Annotated[
+        int, typer.Option(min=1, help="How many of its frames, evenly spread.")
+    ] = 150,
+    validation: Annotated[
+        str, typer.Option(help="Part of the data to measure mIoU on, or 'none'.")
+    ] = "val",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Add an INT8 target for CPUs to an engine file, and measure what it costs.
+
+    It runs by itself where mIoU was measured and falls by 0.5 at most, else with --precision int8.
+    """
+    require("export", "nncf", "torch")
+    from edgeseg.data import load_images
+    from edgeseg.export import quantize_engine
+
+    with open_engine(engine) as file:
+        table = _model_table(file.manifest.classes, file.manifest.palette)
+    with _progress("decoding images") as advance:
+        images = load_images(data, split, table, limit=frames, progress=advance).images
+        labelled = None
+        if validation != "none":
+            labelled = load_images(data, validation, table, progress=advance)
+    manifest = quantize_engine(
+        engine,
+        [image.permute(1, 2, 0).numpy() for image in images],
+        calibration=f"{data.name}, {split}",
+        validation=labelled,
+        validation_name="" if labelled is None else f"{data.name}, {validation}",
+        threads=threads,
+    )
+    _print_manifest(engine, manifest, as_json)
+
+
+@app.command()
 def info(
     engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
     as_json: Json = False,
@@ -393,7 +478,7 @@ def info(
 @app.command()
 def verify(
     engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Number format of the inference.")] = "auto",
+    precision: Numbers = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -547,11 +632,21 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
             f"{agreement.pixels:.2%} of labels as in PyTorch in {agreement.precision}"
             for agreement in target.agreement
         )
+        if target.quantization is not None:
+            measured += f"; {_cost(target.quantization)}"
         table.add_row(
             f"[bold]{target.kind}[/bold]",
             escape(f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"),
         )
     console.print(table)
+
+
+def _cost(made: Quantization) -> str:
+    """What INT8 costs, and whether it is taken for that."""
+    if made.miou is None or made.float_miou is None:
+        return "mIoU not measured, so it runs only with --precision int8"
+    taken = "taken where it runs" if made.harmless else "too much less, --precision int8 takes it"
+    return f"mIoU {made.miou:.2%}, in float32 {made.float_miou:.2%} ({made.validation}): {taken}"
 
 
 def _class_table(classes: str | None) -> ClassTable | None:

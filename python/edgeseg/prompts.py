@@ -88,8 +88,8 @@ class LearnedContexts(nn.Module):
 def prepare(vectors: Tensor, how: Preparation) -> Tensor:
     """Spread class embeddings that lie close together; differentiable.
 
-    Text embeddings of different classes share most of their direction (CLIP's have cosines of 0.8
-    to 0.9), which a score map of cosines then shows in every class.
+    Embeddings of different classes share most of their direction: CLIP RN50's of CamVid's classes
+    have cosines of 0.75 to 0.91.
 
     Args:
         vectors: K×C float, of any length.

@@ -6,6 +6,7 @@ provenance). No torch here: the table is made once, offline, and read by trainin
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import ConfigError, InputError
+from edgeseg.files import write_atomically
 
 CLIP_RN50_DIMENSIONS = 1024
 """Dimensions of CLIP RN50's text space, and of the backbone's last feature map."""
@@ -95,12 +97,14 @@ class TextEmbeddings:
             if not file.is_file():
                 raise InputError(
                     f"{file} does not exist; a text table is NAME.npy (K×C float32) beside "
-                    'NAME.json ({"classes": [...], "provenance": "..."})'
+                    'NAME.json ({"classes": [...], "provenance": "..."}); edgeseg text makes both'
                 )
         try:
             vectors = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise InputError(f"{path} is not a NumPy array file: {error}") from error
+            raise InputError(
+                f"{path} is not a NumPy array file: {error}; make it anew with edgeseg text"
+            ) from error
         try:
             about = json.loads(names.read_text(encoding="utf-8"))
             classes = tuple(str(name) for name in about["classes"])
@@ -112,11 +116,20 @@ class TextEmbeddings:
         return TextEmbeddings(classes, vectors, provenance)
 
     def save(self, path: Path | str) -> None:
-        """Write ``path`` (.npy) and the JSON beside it."""
+        """Write ``path`` (.npy) and the JSON beside it.
+
+        Raises:
+            InputError: ``path`` does not end in .npy.
+            OutputError: A file cannot be written.
+        """
         path = Path(path)
-        np.save(path, self.vectors)
+        if path.suffix != ".npy":
+            raise InputError(f"{path} does not end in .npy; a text table is NAME.npy and NAME.json")
+        array = io.BytesIO()
+        np.save(array, self.vectors)
         about = {"classes": list(self.classes), "provenance": self.provenance}
-        path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_atomically(path, [array.getbuffer()])
+        write_atomically(path.with_suffix(".json"), [(json.dumps(about, indent=1) + "\n").encode()])
 
     def select(self, classes: Sequence[str]) -> TextEmbeddings:
         """The rows of these classes, in this order.
@@ -138,7 +151,8 @@ class TextEmbeddings:
         row = {name: index for index, name in enumerate(self.classes)}
         if missing := sorted({s for names in synonyms.values() for s in names if s not in row}):
             raise ConfigError(
-                f"no text embedding for {missing}; this table has {list(self.classes)}"
+                f"no text embedding for {missing}; this table has {list(self.classes)}. Make one "
+                "for your classes: edgeseg text CLASSES... --out NAME.npy"
             )
         if empty := [name for name, names in synonyms.items() if not names]:
             raise ConfigError(f"no synonym given for {empty}")

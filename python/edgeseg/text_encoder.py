@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -63,12 +64,13 @@ class TextEncoder(nn.Module, ABC):
         provenance: str,
     ) -> None:
         super().__init__()
-        self.tower: Any = tower.requires_grad_(False).eval()
+        self.tower: Any = tower.requires_grad_(False)
         self.embedding = embedding
         self.width = embedding.embedding_dim
         self.positions = positions
         self.tokenizer = tokenizer
         self.provenance = provenance
+        self.eval()
 
     @abstractmethod
     def _encode(self, embedded: Tensor, lengths: Tensor) -> Tensor:
@@ -350,7 +352,9 @@ def _read_state_dict(file: Path) -> Mapping[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         if _is_torchscript(file):
-            archive = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings(category=FutureWarning, action="ignore"):
+                # Deprecated, but nothing else reads OpenAI's archives.
+                archive = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
             content = archive.state_dict()
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
