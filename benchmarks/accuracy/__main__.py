@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.accuracy.plan import ARMS, BUDGETS, GROUPS, adapted, selected
+from benchmarks.accuracy.plan import ARMS, BUDGETS, GROUPS, HEADLINE, adapted, selected
 from rich.console import Console
 
-from edgeseg.errors import ConfigError, EdgesegError
+from edgeseg.errors import ConfigError, EdgesegError, InputError
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy.results import Result
+
+    from edgeseg.text import TextEmbeddings
 
 OUT = Path("runs/accuracy")
 
@@ -19,10 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands.add_parser("run", help="train what is missing; start it twice to share"))
+    _add_report(commands.add_parser("report", help="tables and figures of the finished runs"))
     options = parser.parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     try:
-        return _run(options, console)
+        return _run(options, console) if options.command == "run" else _report(options, console)
     except EdgesegError as error:
         console.print(f"error: {error}")
         return 2
@@ -116,6 +124,86 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     for name, reason in failures.items():
         console.print(f"{name}: failed: {reason}")
     return 1 if failures else 0
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="default: the budget's folder of runs"
+    )
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="a point for the plot of speed and accuracy, with the fields of published.Point",
+    )
+    parser.add_argument(
+        "--panels", action="store_true", help="also pictures, beside the runs; takes --data"
+    )
+
+
+def _report(options: argparse.Namespace, console: Console) -> int:
+    import torch
+    from benchmarks.accuracy.report import load_measured, make_report, write_report
+    from benchmarks.accuracy.results import load_results
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    runs = options.out / options.budget
+    results = load_results(runs)
+    report = make_report(
+        results,
+        budget=options.budget,
+        texts=_texts(options.text, results),
+        measured=[load_measured(path) for path in options.measured],
+    )
+    written = write_report(report, options.to or runs / "report")
+    if options.panels:
+        written += _panels(options)
+    for path in written:
+        console.print(str(path))
+    return 0
+
+
+def _texts(clip: Path | None, results: Sequence[Result]) -> dict[str, TextEmbeddings]:
+    """The tables of embeddings that the runs were guided by."""
+    from benchmarks.accuracy.runner import sentence_embeddings
+
+    from edgeseg.text import TextEmbeddings
+
+    classes = results[0].classes
+    texts = {"random T, seed 0": TextEmbeddings.random(classes, seed=0)}
+    if clip is not None:
+        texts["CLIP table"] = TextEmbeddings.load(clip).select(classes)
+    if any(ARMS[result.arm].text == "minilm" for result in results):
+        texts["sentence transformer"] = sentence_embeddings(classes)
+    return texts
+
+
+def _panels(options: argparse.Namespace) -> list[Path]:
+    from benchmarks.accuracy.panels import draw_panels
+    from benchmarks.accuracy.runner import run_folder
+
+    from edgeseg.train import load_data
+
+    runs = options.out / options.budget
+    control, treatment = HEADLINE
+    seeds = [
+        int(path.parent.name.removeprefix("seed-"))
+        for path in runs.glob(f"{treatment}/seed-*/best.pt")
+    ]
+    for seed in sorted(seeds):
+        before, after = (
+            run_folder(options.out, options.budget, arm, seed) / "best.pt"
+            for arm in (control, treatment)
+        )
+        if before.exists():
+            config = BUDGETS[options.budget].first
+            _, validation = load_data(config, options.data)
+            return draw_panels(before, after, validation, config.eval_size, runs / "panels")
+    raise InputError(f"no seed in {runs} has the checkpoints of both {control} and {treatment}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Result:
         best: The same of the best checkpoint, chosen on those very images.
         seconds: Wall-clock time of the process that finished the run.
         resumed: Whether it had been begun by another process before.
-        provenance: Machine and versions.
+        provenance: Machine, versions, and what the command line changed in the budget.
     """
 
     arm: str

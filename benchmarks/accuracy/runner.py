@@ -26,7 +26,7 @@ from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.optimization import transfer_weights
 from edgeseg.recipes import TrainConfig
 from edgeseg.text import TextEmbeddings
-from edgeseg.text_encoder import TextEncoder, load_text_encoder
+from edgeseg.text_encoder import TextEncoder, embed_classes, load_text_encoder
 from edgeseg.train import train
 
 
@@ -187,10 +187,7 @@ def text_embeddings(
 
 def sentence_embeddings(classes: Sequence[str]) -> TextEmbeddings:
     """The bare class names through the sentence transformer."""
-    encoder = _sentence_transformer()
-    with torch.inference_mode():
-        vectors = encoder(tuple(classes))
-    return TextEmbeddings.normalised(classes, vectors.float().numpy(), encoder.provenance)
+    return embed_classes(_sentence_transformer(), classes)
 
 
 @functools.cache
@@ -296,6 +293,7 @@ def _is_best_needed(experiment: Experiment, arm: str, seed: int) -> bool:
 def _provenance(experiment: Experiment) -> dict[str, object]:
     labels = experiment.validation.labels
     return {
+        "options": experiment.budget.options,
         "git": _git_revision(),
         "edgeseg": version("edgeseg"),
         "torch": str(torch.__version__),

@@ -1,8 +1,11 @@
+import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +15,12 @@ import pytest
 import torch
 from benchmarks.accuracy import runner
 from benchmarks.accuracy.plan import ARMS, BUDGETS, CORE, adapted, recipe, selected
-from benchmarks.accuracy.results import load_result, load_results
+from benchmarks.accuracy.report import load_measured, make_report, write_report
+from benchmarks.accuracy.results import Result, load_result, load_results
 from benchmarks.accuracy.runner import Experiment, common_start, run_matrix
 from benchmarks.accuracy.schedule import RESULT, Job, claimed, work_through
+from benchmarks.accuracy.statistics import PairedDifference, Spread
+from benchmarks.accuracy.text_geometry import geometry
 from rich.console import Console
 
 from edgeseg.classes import ClassTable
@@ -74,11 +80,14 @@ def test_selection_brings_parents_and_refuses_the_unknown() -> None:
 
 
 def test_a_budget_is_adapted_in_both_schedules() -> None:
-    budget = adapted(
-        BUDGETS["small"], iterations=(50, 30), changes=["batch_size=4", "augmentation.crop=[64,96]"]
+    changes = ["warmup=40", "batch_size=4", "augmentation.crop=[64,96]"]
+    share = 40 / BUDGETS["small"].first.iterations
+    budget = adapted(BUDGETS["small"], iterations=(100, 50), changes=changes)
+    assert (budget.first.iterations, budget.first.warmup) == (100, round(100 * share))
+    assert (budget.second.iterations, budget.second.warmup) == (50, round(50 * share))
+    assert budget.options == (
+        "--iterations 100 50 --set warmup=40 --set batch_size=4 --set 'augmentation.crop=[64,96]'"
     )
-    assert (budget.first.iterations, budget.first.warmup) == (50, 5)
-    assert (budget.second.iterations, budget.second.warmup) == (30, 3)
     for config in (budget.first, budget.second):
         assert config.batch_size == 4
         assert config.augmentation.crop == (64, 96)
@@ -101,9 +110,9 @@ def execute(job):
     (job.folder / "result.json").write_text("{}")
 
 jobs = [
-    Job(f"{arm}{seed}", out / arm / str(seed), out / "parent" / str(seed) if arm == "child" else None)
+    Job(f"{arm}{seed}", out / arm / str(seed), out / parent / str(seed) if parent else None)
     for seed in range(6)
-    for arm in ("parent", "child", "other")
+    for arm, parent in (("parent", None), ("child", "parent"), ("other", None))
 ]
 work_through(jobs, execute, poll_seconds=0.01)
 """
@@ -124,7 +133,7 @@ def test_two_processes_share_the_jobs_and_do_none_twice(tmp_path: Path) -> None:
     for seed in range(6):
         assert order.index(f"parent{seed}") < order.index(f"child{seed}")
     seeds = [int(name[-1]) for name in order]
-    assert all(later >= earlier - 1 for earlier, later in zip(seeds, seeds[1:], strict=False))
+    assert all(later >= earlier - 1 for earlier, later in pairwise(seeds))
 
 
 def test_a_killed_process_leaves_its_job_to_others(tmp_path: Path) -> None:
@@ -188,19 +197,19 @@ class FakeTraining:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
-    encoder = FakeEncoder()
+    encoder = object()
     monkeypatch.setattr(runner, "train", fake)
     monkeypatch.setattr(runner, "load_checkpoint", lambda path: f"from {path.read_text()}")
     monkeypatch.setattr(runner, "common_start", lambda _, backbone, seed, **__: (backbone, seed))
     monkeypatch.setattr(runner, "_sentence_transformer", lambda: encoder)
+    monkeypatch.setattr(
+        runner,
+        "embed_classes",
+        lambda _, names: TextEmbeddings(
+            tuple(names), np.eye(len(names), 1024, dtype=np.float32), "a stand-in"
+        ),
+    )
     return fake
-
-
-class FakeEncoder:
-    provenance = "a stand-in"
-
-    def __call__(self, names: tuple[str, ...]) -> torch.Tensor:
-        return torch.eye(len(names), 1024)
 
 
 def experiment(out: Path, **changes: Any) -> Experiment:
@@ -242,7 +251,8 @@ def test_runs_start_where_the_plan_says_with_the_text_it_names(
     np.testing.assert_array_equal(options["random"]["text"].vectors, random)
     np.testing.assert_array_equal(options["random-longer"]["text"].vectors, random)
     assert options["minilm-stage1"]["text"].vectors[2, 2] == 1
-    assert isinstance(options["minilm-stage2-contexts"]["text_encoder"], FakeEncoder)
+    assert options["minilm-stage2-contexts"]["text_encoder"] is runner._sentence_transformer()
+    assert options["minilm-stage2-contexts"]["text"] is None
     assert options["minilm-stage2-contexts"]["config"].prompt == "context"
     result = load_result(experiment(tmp_path).folder("minilm-stage2-contexts", 4))
     assert (result.text, result.start) == ("a stand-in", "minilm-stage1")
@@ -302,3 +312,164 @@ def test_arms_of_a_seed_start_from_the_same_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(expected, again.state_dict[name], rtol=0, atol=0)
         shared = weights[:, : expected.shape[1]] if weights.ndim == 4 else weights
         torch.testing.assert_close(shared, expected, rtol=0, atol=0)
+
+
+# Statistics, by hand.
+
+
+def test_a_paired_difference_is_what_the_book_says() -> None:
+    treatment = {0: 52.0, 1: 53.0, 2: 56.0, 7: 99.0}
+    control = {0: 50.0, 1: 52.0, 2: 53.0, 8: 1.0}
+    found = PairedDifference.of(treatment, control)  # 2, 1, 3
+    assert found.differences == {0: 2.0, 1: 1.0, 2: 3.0}
+    assert (found.n, found.mean, found.sd) == (3, 2.0, 1.0)
+    margin = 4.302653 / 3**0.5  # t(0.975, 2 degrees)
+    assert found.low == pytest.approx(2 - margin, abs=1e-5)
+    assert found.high == pytest.approx(2 + margin, abs=1e-5)
+    assert found.p == 2 / 8  # all of one sign: only it and its mirror image are as far from 0
+
+
+def test_sign_flips_are_counted_exactly() -> None:
+    # 3, 2, -1: |sum| = 4; as far from zero: ±(3+2-1) and ±(3+2+1), 4 of 8.
+    values = {0: 3.0, 1: 2.0, 2: -1.0}
+    assert PairedDifference.of(values, dict.fromkeys(values, 0.0)).p == 0.5
+    # Differences of zero say nothing.
+    assert PairedDifference.of({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p == 1.0
+
+
+def test_what_too_few_pairs_cannot_give_is_left_open() -> None:
+    one = PairedDifference.of({3: 2.0}, {3: 1.0})
+    assert (one.n, one.mean, one.low, one.high, one.p) == (1, 1.0, None, None, None)
+    none = PairedDifference.of({3: 2.0}, {4: 1.0})
+    assert (none.n, none.mean, none.low, none.p) == (0, None, None, None)
+    nan = PairedDifference.of({0: math.nan, 1: 2.0}, {0: 1.0, 1: 1.0})
+    assert nan.differences == {1: 1.0}
+    assert Spread.of([1.0, math.nan, 4.0]) == Spread(2, 2.5, pytest.approx(2.1213203))
+
+
+# The report.
+
+
+def result(arm: str, seed: int, last: list[list[int]], dataset: str = "camvid") -> Result:
+    best = (np.array(last) + 10 * np.eye(3, dtype=np.int64)).tolist()
+    return Result(
+        arm=arm,
+        seed=seed,
+        config={"dataset": dataset, "iterations": 10, "seed": seed, "text_guidance": None},
+        text=None,
+        start="baseline" if arm == "baseline-longer" else None,
+        best_iteration=5,
+        classes=TABLE.names,
+        categories=TABLE.categories,
+        last=last,
+        best=best,
+        seconds=60,
+        resumed=False,
+        provenance={"options": "--iterations 10 5", "device": "a machine"},
+    )
+
+
+def confusion(car_as_sky: int, road_as_car: int) -> list[list[int]]:
+    """100 pixels of each class."""
+    return [[100 - road_as_car, road_as_car, 0], [0, 100 - car_as_sky, car_as_sky], [0, 0, 100]]
+
+
+RESULTS = [
+    result("baseline", 0, confusion(50, 0)),
+    result("baseline", 1, confusion(20, 0)),
+    result("stage1", 0, confusion(25, 0)),
+    result("stage1", 1, confusion(20, 20)),
+    result("stage1", 2, confusion(0, 0)),
+]
+
+
+def test_report_equals_hand_computation() -> None:
+    report = make_report(RESULTS, budget="small")
+    rows = {row.arm: row for row in report.arms}
+    # Car as sky x: IoU of car (100-x)/100, of sky 100/(100+x).
+    first, second = (100 + 50 + 200 / 3) / 3, (100 + 80 + 1000 / 12) / 3
+    assert rows["baseline"].last.mean == pytest.approx((first + second) / 2)
+    assert rows["baseline"].last.sd == pytest.approx(abs(first - second) / 2**0.5)
+    assert rows["baseline"].accuracy.mean == pytest.approx(100 * (250 + 280) / 600)
+    assert rows["stage1"].seeds == (0, 1, 2)
+    assert rows["stage1"].published == 76.6
+
+    (last,) = [c for c in report.comparisons if (c.treatment, c.which) == ("stage1", "last")]
+    # Seed 1 of stage 1: road 80/100, car 80/120, sky 100/120.
+    gains = [(100 + 75 + 80) / 3 - first, (80 + 200 / 3 + 1000 / 12) / 3 - second]
+    assert last.control == "baseline"
+    assert list(last.difference.differences) == [0, 1]
+    assert list(last.difference.differences.values()) == pytest.approx(gains)
+    assert last.published == pytest.approx(1.3)
+
+    (classes,) = [t for t in report.classes if t.which == "last"]
+    car = classes.rows[1]
+    assert car.gain.differences == pytest.approx({0: 25.0, 1: 200 / 3 - 80})
+    assert car.treatment.n == 3
+    (categories,) = [t for t in report.categories if t.which == "last"]
+    assert [row.name for row in categories.rows] == ["ground", "things"]
+    things = categories.rows[1]  # cars taken for sky are things still
+    assert things.gain.differences == pytest.approx({0: 0.0, 1: 100 * 200 / 220 - 100})
+
+
+def test_missing_arms_do_not_stop_the_report(tmp_path: Path) -> None:
+    report = make_report(RESULTS[:1], budget="small")
+    assert "stage2-embedding" in report.missing
+    assert not report.comparisons
+    paths = write_report(report, tmp_path / "new")
+    assert [path.name for path in paths] == ["accuracy.json", "accuracy.md", "accuracy-speed.png"]
+    assert "There is no pair of runs yet" in paths[1].read_text(encoding="utf-8")
+
+
+def test_report_is_written_as_json_markdown_and_figures(tmp_path: Path) -> None:
+    point = tmp_path / "point.json"
+    point.write_text(
+        json.dumps(
+            {
+                "network": "ours",
+                "miou": 60.0,
+                "fps": 33.0,
+                "resolution": "360×480",
+                "hardware": "2 cores",
+                "split": "val",
+                "source": "here",
+            }
+        ),
+        encoding="utf-8",
+    )
+    never = [*RESULTS, result("random", 0, [[0, 0, 0], [0, 90, 10], [0, 0, 100]])]
+    report = make_report(
+        never,
+        budget="small",
+        texts={"random": TextEmbeddings.random(TABLE.names, seed=0)},
+        measured=[load_measured(point)],
+    )
+    written = {path.name: path for path in write_report(report, tmp_path)}
+    content = json.loads(written["accuracy.json"].read_text(encoding="utf-8"))
+    assert content["runs"][0]["last"] == confusion(50, 0)
+    assert content["published"]["speed"]["CamVid"]
+    text = written["accuracy.md"].read_text(encoding="utf-8")
+    assert (
+        "python -m benchmarks.accuracy run --budget small --iterations 10 5 --data DATA "
+        "--text TABLE.npy --arms baseline random stage1 --seeds 0 1 2\n"
+    ) in text
+    assert "| ours | 60.0 | 33.0 |" in text
+    assert "NaN" not in written["accuracy.json"].read_text(encoding="utf-8")
+    assert "nan" not in text
+    for name in ("accuracy-differences.png", "accuracy-classes.png", "accuracy-speed.png"):
+        assert 5_000 < written[name].stat().st_size < 300_000
+
+
+def test_published_figures_stand_beside_camvid_only() -> None:
+    report = make_report([result("baseline", 0, confusion(1, 1), "synthetic")], budget="smoke")
+    assert report.arms[0].published is None
+    assert "--data" not in report.command
+
+
+def test_geometry_of_known_vectors() -> None:
+    rows = np.zeros((3, 1024), np.float32)
+    rows[0, 0] = rows[1, 1] = 1
+    rows[2, :2] = (0.6, 0.8)
+    found = geometry("known", "none", TextEmbeddings(TABLE.names, rows, "by hand"))
+    assert (found.low, found.mean, found.high) == pytest.approx((0, 1.4 / 3, 0.8))
+    assert found.closest == ("car", "sky")
