@@ -95,7 +95,7 @@ def test_unknown_colours_are_named(tmp_path: Path) -> None:
         load_images(tmp_path, "val")
     message = str(caught.value)
     assert "2 of 2 label files hold colours without a class" in message
-    assert "(1, 2, 3) (12 pixels in 2 files), (9, 9, 9) (6 pixels in 1 files)" in message
+    assert "(1, 2, 3) (12 pixels in 2 files), (9, 9, 9) (6 pixels in 1 file)" in message
     assert "a_L.png" in message
 
 
@@ -125,8 +125,11 @@ def test_a_missing_split_is_named(tmp_path: Path, write: Callable[..., None], la
     write(tmp_path, "train", "a")
     with pytest.raises(InputError, match=r"val does not exist"):
         load_images(tmp_path, "val")
-    write_image(tmp_path / "val" / "a.png")
+    (tmp_path / "val").mkdir()
     with pytest.raises(InputError, match=f"{labels} does not exist"):
+        load_images(tmp_path, "val")
+    (tmp_path / labels).mkdir()
+    with pytest.raises(InputError, match="split 'val': the split holds no image"):
         load_images(tmp_path, "val")
 
 

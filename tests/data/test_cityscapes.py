@@ -62,6 +62,9 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
     (tmp_path / "gtFine" / "train" / f"{NAMES[0]}_gtFine_labelIds.png").unlink()
     with pytest.raises(InputError, match=r"1 of 2 images .*aachen_000000_000019_leftImg8bit\.png"):
         load_images(tmp_path, "train")
+    (tmp_path / "leftImg8bit" / "val").mkdir()
+    with pytest.raises(InputError, match="gtFine/val does not exist"):
+        load_images(tmp_path, "val")
     (tmp_path / "gtFine" / "train" / f"{NAMES[1]}_gtFine_labelIds.png").unlink()
     with pytest.raises(InputError, match=r"unpack gtFine_trainvaltest\.zip"):
         load_images(tmp_path, "train")

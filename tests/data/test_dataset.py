@@ -65,7 +65,7 @@ def test_values_without_a_class_are_counted_over_the_whole_split(root: Path) -> 
         load_images(root, "train", ROAD_SKY)
     message = str(caught.value)
     assert "2 of 3 label files" in message
-    assert "2 (18 pixels in 2 files), 254 (6 pixels in 1 files)" in message
+    assert "2 (18 pixels in 2 files), 254 (6 pixels in 1 file)" in message
     assert "labels/a.png" in message
     assert "labels/c.png" in message
     assert "0 (road) to 1 (sky), or 255" in message
@@ -74,7 +74,7 @@ def test_values_without_a_class_are_counted_over_the_whole_split(root: Path) -> 
 def test_bad_files_and_bad_values_are_told_together(root: Path) -> None:
     (root / "train" / "images" / "b.png").write_bytes(b"")
     write_picture(root / "train" / "labels" / "a.png", rows(0, 0, 0, 7))
-    with pytest.raises(InputError, match=r"(?s)b\.png is empty.*7 \(6 pixels in 1 files\)"):
+    with pytest.raises(InputError, match=r"(?s)b\.png is empty.*7 \(6 pixels in 1 file\)"):
         load_images(root, "train", ROAD_SKY)
 
 
@@ -100,7 +100,7 @@ def test_sixteen_bits_and_one_bit_are_read(root: Path) -> None:
     assert data.labels[0][:, 0].tolist() == [1, 0, 255, 0]
     assert data.labels[2][:, 0].tolist() == [1, 0, 1, 0]
     write_picture(root / "train" / "labels" / "a.png", rows(1, 0, 256, 60000, dtype=np.uint16))
-    with pytest.raises(InputError, match=r"256 \(6 pixels in 1 files\), 60000 \(6 pixels"):
+    with pytest.raises(InputError, match=r"256 \(6 pixels in 1 file\), 60000 \(6 pixels"):
         load_images(root, "train", ROAD_SKY)
 
 

@@ -127,7 +127,8 @@ def _raise_problems(
         kind = "colours" if split.coding.in_colours else "values"
         listed = first_few(
             (
-                f"{split.coding.describe(value)} ({count:,} pixels in {files[value]:,} files)"
+                f"{split.coding.describe(value)} ({count:,} pixels in {files[value]:,} file"
+                f"{'s' if files[value] > 1 else ''})"
                 for value, count in pixels.most_common()
             ),
             limit=10,

@@ -83,6 +83,8 @@ def find_folder(root: Path, split: str, table: ClassTable | None) -> Split:
     images, labels = _folders(root, split, about)
     label_of = list_files(labels, LABEL_SUFFIXES)
     image_of = list_files(images, IMAGE_SUFFIXES)
+    if not image_of and not label_of:
+        raise InputError(f"{images} holds no image; put images there and their labels in {labels}")
     if image_of and not label_of:
         raise InputError(
             f"{labels} holds no PNG; labels are PNG files with one class id per pixel (JPEG would "
@@ -176,9 +178,13 @@ def _ask_for_names(path: Path, labels: Iterable[Path]) -> str:
     values = sorted(counts.keys() - {IGNORE})
     occurring = ", ".join(f"{v} ({counts[v]:,} pixels)" for v in sorted(counts)[:30])
     more = f" and {len(counts) - 30} more" if len(counts) > 30 else ""
-    if values == list(range(len(values))) or not values:
-        names = ",".join(f"NAME{v}" for v in values) or "NAME0,NAME1"
-        advice = f"name the classes of 0, 1, … in order, with --classes {names} or in {path}"
+    if not values or values[-1] < 2 * len(values):  # ids, of which some may not occur
+        count = values[-1] + 1 if values else 2
+        names = ",".join(f"NAME{v}" for v in range(count)) if count < 20 else "NAME0,NAME1,…"
+        advice = (
+            f"name the classes of 0, 1, … in order, with --classes {names} or as names = [...] "
+            f"in {path}"
+        )
     else:
         table = ", ".join(f'{v} = "NAME{v}"' for v in values[:4])
         names_list = ", ".join(f'"NAME{v}"' for v in values[:4])
