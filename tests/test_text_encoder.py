@@ -354,10 +354,14 @@ def test_the_command_wants_one_source_of_names(
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is not a sentence encoder's folder"):
+    with pytest.raises(CheckpointError, match=r"has no config\.json, tokenizer\.json, model"):
         load_minilm(tmp_path)
-    random_bert().config.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"sentence encoder's folder|model\.safetensors"):
+    save_sentence_encoder(random_bert(), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read as weights"):
+        load_minilm(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"is not a sentence encoder's folder.*JSON"):
         load_minilm(tmp_path)
 
 

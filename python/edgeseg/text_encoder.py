@@ -239,14 +239,17 @@ def load_minilm(weights: Path | None = None) -> SentenceEncoder:
         folder = Path(get_model_path())
     else:
         folder = weights
+    expected = ("config.json", "tokenizer.json", "model.safetensors")
+    if missing := [name for name in expected if not (folder / name).is_file()]:
+        raise CheckpointError(
+            f"{folder} has no {', '.join(missing)}; give a sentence encoder's folder as Hugging "
+            f"Face lays it out, with {', '.join(expected)}"
+        )
     try:
         config = BertConfig.from_pretrained(folder, local_files_only=True)
         words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder} is not a sentence encoder's folder: {error}. Expected config.json, "
-            "model.safetensors and tokenizer.json"
-        ) from error
+        raise CheckpointError(f"{folder} is not a sentence encoder's folder: {error}") from error
     tower = BertModel(config, add_pooling_layer=False)
     file = folder / "model.safetensors"
     _load_tower(tower, file, "a BERT")
