@@ -40,6 +40,7 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_PART_BYTES = 2 << 30  # zip without its 64-bit extension
 MAX_PARTS = 64
+MAX_MIOU_DROP = 0.005  # what "auto" gives up for INT8's speed, as a fraction
 
 # ------------------------------------------------------------------------------------- manifest
 
@@ -114,14 +115,54 @@ class Training(_Model):
 class Agreement(_Model):
     """Share of pixels whose label equals the trained network's in PyTorch float32.
 
-    Measured at export, on `frames` synthetic frames, with the target running in `precision` on
-    `device`.
+    Measured on `device`, with the target running in `precision`: at export on `frames` synthetic
+    frames; of an INT8 target on the frames that it was calibrated on, with the float32 engine,
+    whose own agreement is known, standing for PyTorch.
     """
 
     precision: ShortText
     device: ShortText
     frames: Annotated[int, Field(ge=1)]
     pixels: Fraction
+
+
+class Quantization(_Model):
+    """How a target came to its 8-bit integers, and what they cost where they were made.
+
+    Attributes:
+        method: library, version and settings.
+        calibration: the frames that the ranges of its activations come from.
+        golden: share of the golden sample's pixels with the trained network's label.
+        golden_tolerance: how much less `verify` allows on other machines.
+        validation: labelled images that both mIoU were measured on; empty if they were not.
+        float_miou, miou: of the float32 engine and of this target, as fractions.
+    """
+
+    method: Text
+    calibration: Text
+    golden: Fraction
+    golden_tolerance: Fraction
+    validation: Text = ""
+    float_miou: Fraction | None = None
+    miou: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.float_miou is None) != (self.miou is None):
+            raise ValueError("float_miou and miou belong together")
+        return self
+
+    @property
+    def miou_drop(self) -> float | None:
+        """By how much mIoU falls, as a fraction; None where it was not measured."""
+        if self.float_miou is None or self.miou is None:
+            return None
+        return self.float_miou - self.miou
+
+    @property
+    def harmless(self) -> bool:
+        """Whether "auto" may take the target: measured, and mIoU falls by 0.005 at most."""
+        return self.miou_drop is not None and self.miou_drop <= MAX_MIOU_DROP
 
 
 class Target(_Model):
@@ -133,6 +174,7 @@ class Target(_Model):
         weights: number format in which the weights are stored.
         requires: what a machine must have, e.g. {"tensorrt": "10.3", "compute_capability": "8.7"}.
         agreement: what was measured when the target was made.
+        quantization: of an INT8 target.
     """
 
     kind: TargetKind
@@ -140,6 +182,12 @@ class Target(_Model):
     weights: FloatWeights | Literal["int8"]
     requires: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=16)
     agreement: Annotated[tuple[Agreement, ...], Field(max_length=16)] = ()
+    quantization: Quantization | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes in 8-bit integers."""
+        return self.weights == "int8"
 
 
 class Golden(_Model):
@@ -196,9 +244,9 @@ class Manifest(_Model):
         of_targets = {part for target in self.targets for part in target.parts}
         return of_targets | {self.golden.frame, self.golden.labels}
 
-    def target(self, kind: TargetKind) -> Target | None:
-        """The target of that kind, or None."""
-        return next((target for target in self.targets if target.kind == kind), None)
+    def target(self, kind: TargetKind, *, quantized: bool = False) -> Target | None:
+        """The target of that kind, in floating point or quantized, or None."""
+        return next((t for t in self.targets if (t.kind, t.quantized) == (kind, quantized)), None)
 
 
 # --------------------------------------------------------------------------------------- layout
@@ -311,12 +359,15 @@ def add_target(
 ) -> Manifest:
     """Add a target to an engine file in place, instead of an earlier one of its kind.
 
+    A quantized target and one in floating point are of different kinds here.
+
     Raises:
         EngineError: the file cannot be read, or the target's parts do not fit it.
         OutputError: the file cannot be written; it stays as it was.
     """
     with open_engine(path) as engine:
-        others = tuple(t for t in engine.manifest.targets if t.kind != target.kind)
+        kind = (target.kind, target.quantized)
+        others = tuple(t for t in engine.manifest.targets if (t.kind, t.quantized) != kind)
         manifest = engine.manifest.model_copy(update={"targets": (*others, target)})
         kept = {name: engine.part(name) for name in manifest.named_parts() - set(parts)}
         ordered = [name for name in engine.manifest.parts if name in kept]

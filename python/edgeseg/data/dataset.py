@@ -7,7 +7,7 @@ The layout is detected from what is there: a user's own folder (`edgeseg.data.fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,6 +68,7 @@ def load_images(
     table: ClassTable | None = None,
     *,
     max_side: int | None = None,
+    limit: int | None = None,
     progress: Progress | None = None,
 ) -> LabelledImages:
     """Find and decode one split of a data set.
@@ -78,6 +79,7 @@ def load_images(
         table: Classes; None where the folder says them itself, by its layout or a ``dataset.toml``.
         max_side: Larger pictures are made smaller as they are decoded, until their longer side has
             so many pixels. For training where memory is short; scores would change.
+        limit: Decode only so many images, evenly spread over the split.
         progress: Called with the number of images that are done and of all.
 
     Raises:
@@ -93,6 +95,9 @@ def load_images(
             f"{', '.join(table.names)}; drop the names that were given, or give the folder a "
             f"{DESCRIPTION} with them"
         )
+    if limit is not None and limit < len(found.pairs):
+        chosen = [i * len(found.pairs) // limit for i in range(limit)]
+        found = replace(found, pairs=tuple(found.pairs[i] for i in chosen))
     try:
         images, labels = decode(found, max_side, progress)
     except InputError as error:

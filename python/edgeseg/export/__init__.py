@@ -1,5 +1,6 @@
-"""From a checkpoint to an engine file."""
+"""From a checkpoint to an engine file, and from that to INT8."""
 
 from edgeseg.export.engine import ExportConfig, export_engine
+from edgeseg.export.quantize import quantize_engine
 
-__all__ = ["ExportConfig", "export_engine"]
+__all__ = ["ExportConfig", "export_engine", "quantize_engine"]

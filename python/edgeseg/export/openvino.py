@@ -17,8 +17,12 @@ def to_openvino(onnx_model: bytes, weights: FloatWeights) -> tuple[bytes, bytes]
     Returns:
         The graph (XML) and the weights (binary).
     """
-    model = ov.Core().read_model(io.BytesIO(onnx_model))
+    return serialize(ov.Core().read_model(io.BytesIO(onnx_model)), compress=weights == "float16")
+
+
+def serialize(model: ov.Model, *, compress: bool) -> tuple[bytes, bytes]:
+    """Graph (XML) and weights (binary) of a network; compressed, float32 is stored as float16."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
-        ov.save_model(model, path, compress_to_fp16=weights == "float16")
+        ov.save_model(model, path, compress_to_fp16=compress)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()

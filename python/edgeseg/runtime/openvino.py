@@ -54,7 +54,8 @@ class OpenVINOBackend:
 
     Attributes:
         device: "CPU" and its name as OpenVINO gives it.
-        precision: number format of the inference, e.g. "bfloat16".
+        precision: number format of the inference, e.g. "bfloat16"; "int8" where the target is
+            quantized, whatever the rest of it is computed in.
         logits: (K, height, width) of the output.
     """
 
@@ -71,7 +72,7 @@ class OpenVINOBackend:
         """
         core = ov.Core()
         try:
-            model = _read(core, engine, target)
+            model = read_model(core, engine, target)
             options = {
                 properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
                 properties.inference_num_threads: threads,
@@ -87,8 +88,10 @@ class OpenVINOBackend:
         self._compiled = compiled
         self.device = f"CPU ({core.get_property('CPU', properties.device.full_name).strip()})"
         running = compiled.get_property(properties.hint.inference_precision)
-        self.precision = next(
-            (name for name, kind in PRECISIONS.items() if kind == running), str(running)
+        self.precision = (
+            "int8"
+            if target.quantized
+            else next((name for name, kind in PRECISIONS.items() if kind == running), str(running))
         )
         batch, *logits = compiled.output(0).shape
         self.logits: tuple[int, int, int] = tuple(logits)
@@ -117,7 +120,13 @@ class OpenVINOBackend:
             self._idle.put(request)
 
 
-def _read(core: ov.Core, engine: EngineFile, target: Target) -> ov.Model:
+def read_model(core: ov.Core, engine: EngineFile, target: Target) -> ov.Model:
+    """The network of a target of kind "onnx" or "openvino", for the manifest's input size.
+
+    Raises:
+        EngineError: it is not the network that the manifest describes.
+        RuntimeError: OpenVINO cannot read the part.
+    """
     parts = [bytes(engine.part(name)) for name in target.parts]
     if target.kind == "onnx":
         model = core.read_model(io.BytesIO(parts[0]))

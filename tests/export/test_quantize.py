@@ -1,0 +1,287 @@
+"""INT8 beside the float engine: what it costs is measured, written down, and decides who runs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.export.test_engine_export import small_checkpoint
+from typer.testing import CliRunner
+
+from edgeseg import Runtime
+from edgeseg.cli import app
+from edgeseg.data import LabelledImages, load_synthetic
+from edgeseg.engine_file import MAX_MIOU_DROP, Quantization, Target, add_target, open_engine
+from edgeseg.errors import EngineError, InputError, MissingDependencyError
+from edgeseg.export import ExportConfig, export_engine, quantize_engine
+from edgeseg.runtime import verify
+
+SIZE = (96, 160)
+INT8 = ("openvino/int8.xml", "openvino/int8.bin")
+
+
+def frames_of(data: LabelledImages) -> list[NDArray[np.uint8]]:
+    return [image.permute(1, 2, 0).numpy() for image in data.images]
+
+
+@pytest.fixture(scope="module")
+def streets() -> LabelledImages:
+    return load_synthetic(range(4), (90, 160))
+
+
+@pytest.fixture(scope="module")
+def float_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("float")
+    config = ExportConfig(height=SIZE[0], width=SIZE[1], resize="letterbox", check_frames=1)
+    export_engine(small_checkpoint(folder / "small.pt"), folder / "small.edgeseg", config)
+    return folder / "small.edgeseg"
+
+
+@pytest.fixture(scope="module")
+def engine(
+    float_engine: Path, streets: LabelledImages, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Quantized on four streets and scored on them."""
+    path = tmp_path_factory.mktemp("int8") / "small.edgeseg"
+    shutil.copyfile(float_engine, path)
+    quantize_engine(
+        path, frames_of(streets), calibration="streets", validation=streets, validation_name="same"
+    )
+    return path
+
+
+def run(*arguments: str) -> str:
+    """What a command prints, each run of white space as one space."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def with_cost(engine: Path, path: Path, drop: float | None) -> Path:
+    """A copy of the engine in which INT8 was measured to cost so much mIoU."""
+    shutil.copyfile(engine, path)
+    with open_engine(engine) as file:
+        target = file.manifest.target("openvino", quantized=True)
+        assert target is not None
+        assert target.quantization is not None
+        parts = {name: bytes(file.part(name)) for name in target.parts}
+    measured = {"float_miou": None, "miou": None}
+    if drop is not None:
+        measured = {"float_miou": 0.75, "miou": 0.75 - drop}
+    cost = target.quantization.model_copy(update=measured)
+    add_target(path, target.model_copy(update={"quantization": cost}), parts)
+    return path
+
+
+def test_the_file_says_what_int8_costs(engine: Path, streets: LabelledImages) -> None:
+    with open_engine(engine) as file:
+        onnx, int8 = file.manifest.targets
+        sizes = {name: part.size for name, part in file.manifest.parts.items()}
+    assert (onnx.kind, int8.kind, int8.weights, int8.parts) == ("onnx", "openvino", "int8", INT8)
+    assert sizes["openvino/int8.bin"] < 0.6 * sizes["onnx/model.onnx"]  # a byte, not two, a weight
+    [agreement] = int8.agreement
+    assert (agreement.precision, agreement.frames) == ("int8", len(streets))
+    assert 0.5 < agreement.pixels < 1.0  # the network is random: many near ties
+    made = int8.quantization
+    assert made is not None
+    assert made.calibration == "streets, 4 frames"
+    assert made.validation == "same"
+    assert made.method.startswith("nncf ")
+    assert made.float_miou is not None
+    assert made.miou is not None
+
+
+def test_the_stored_figures_come_out_again(engine: Path, streets: LabelledImages) -> None:
+    from edgeseg.evaluate import evaluate_runtime
+
+    integer, exact = Runtime(engine, precision="int8"), Runtime(engine, precision="float32")
+    with open_engine(engine) as file:
+        int8 = file.manifest.targets[1]
+    assert int8.quantization == integer.quantization
+    assert integer.quantization is not None
+    assert evaluate_runtime(integer, streets).miou == pytest.approx(integer.quantization.miou)
+    assert evaluate_runtime(exact, streets).miou == pytest.approx(integer.quantization.float_miou)
+    same = [
+        np.mean(integer.predict(frame, "rgb").labels == exact.predict(frame, "rgb").labels)
+        for frame in frames_of(streets)
+    ]
+    assert np.mean(same) == pytest.approx(int8.agreement[0].pixels)
+
+
+def test_it_computes_in_integers(engine: Path) -> None:
+    with open_engine(engine) as file:
+        graph = bytes(file.part(INT8[0]))
+    convolutions = graph.count(b'type="Convolution"')
+    assert graph.count(b'type="FakeQuantize"') > convolutions > 30
+    assert str(Path.cwd()).encode() not in graph
+    assert b"/tmp/" not in graph
+
+
+def test_the_float_target_stays_and_its_bytes_too(float_engine: Path, engine: Path) -> None:
+    with open_engine(float_engine) as before, open_engine(engine) as after:
+        for name in before.manifest.parts:
+            assert bytes(before.part(name)) == bytes(after.part(name))
+        assert before.manifest.targets[0] == after.manifest.targets[0]
+
+
+@pytest.mark.parametrize(
+    ("drop", "expected"),
+    [(-0.01, "int8"), (0.004, "int8"), (0.006, "float"), (None, "float")],
+    ids=["better", "harmless", "too much", "not measured"],
+)
+def test_auto_takes_int8_only_where_it_is_known_to_be_harmless(
+    engine: Path, tmp_path: Path, drop: float | None, expected: str
+) -> None:
+    path = with_cost(engine, tmp_path / "x.edgeseg", drop)
+    auto = Runtime(path, strict=True)
+    assert (auto.precision == "int8") == (expected == "int8")
+    assert auto.precision in repr(auto)
+    assert auto.target == ("openvino" if expected == "int8" else "onnx")
+    assert (auto.quantization is None) == (expected == "float")
+
+
+def test_a_precision_that_is_named_is_taken(engine: Path, tmp_path: Path) -> None:
+    costly = with_cost(engine, tmp_path / "costly.edgeseg", 0.5)
+    assert Runtime(costly, precision="int8").precision == "int8"
+    free = with_cost(engine, tmp_path / "free.edgeseg", 0.0)
+    assert Runtime(free, precision="float32").precision == "float32"
+    assert Runtime(free, precision="float32").target == "onnx"
+
+
+def test_the_limit_is_half_a_point() -> None:
+    def cost(drop: float) -> Quantization:
+        return Quantization(
+            method="m", calibration="c", golden=1.0, golden_tolerance=0.0, float_miou=0.5,
+            miou=0.5 - drop,
+        )  # fmt: skip
+
+    assert MAX_MIOU_DROP == 0.005
+    assert cost(0.0049).harmless
+    assert not cost(0.0051).harmless
+
+
+def test_a_float_openvino_target_and_the_int8_one_live_together(
+    engine: Path, tmp_path: Path
+) -> None:
+    path = with_cost(engine, tmp_path / "three.edgeseg", None)
+    names = ("openvino/model.xml", "openvino/model.bin")
+    for _ in range(2):  # the second one replaces the first, not INT8
+        add_target(
+            path,
+            Target(kind="openvino", parts=names, weights="float16"),
+            dict.fromkeys(names, b"bad"),
+        )
+    with open_engine(path) as file:
+        assert [t.weights for t in file.manifest.targets] == ["float16", "int8", "float16"]
+    assert Runtime(path, precision="int8").precision == "int8"
+
+
+def test_an_int8_target_that_cannot_run_is_passed_over(
+    engine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_cost(engine, tmp_path / "bad.edgeseg", 0.0)
+    with open_engine(path) as file:
+        target = file.manifest.targets[1]
+    add_target(path, target, dict.fromkeys(INT8, b"<net>"))
+    assert Runtime(path).target == "onnx"
+    assert "falling back from the openvino target" in caplog.text
+    for arguments in ({"strict": True}, {"precision": "int8"}):
+        with pytest.raises(EngineError, match="openvino target"):
+            Runtime(path, **arguments)  # type: ignore[arg-type]
+
+
+def test_an_engine_without_int8_says_how_to_get_it(float_engine: Path) -> None:
+    with pytest.raises(EngineError, match="no INT8 target; make one with 'edgeseg quantize'"):
+        Runtime(float_engine, precision="int8")
+
+
+def test_verify_expects_what_int8_gave_when_it_was_made(engine: Path, tmp_path: Path) -> None:
+    verification = verify(engine, precision="int8")
+    with open_engine(engine) as file:
+        target = file.manifest.targets[1]
+        parts = {name: bytes(file.part(name)) for name in target.parts}
+    made = target.quantization
+    assert made is not None
+    assert verification.ok
+    assert verification.agreement == pytest.approx(made.golden, abs=made.golden_tolerance)
+    assert "int8" in verification.runtime
+
+    promised = made.model_copy(update={"golden": 1.0, "golden_tolerance": 0.0})
+    shutil.copyfile(engine, tmp_path / "x.edgeseg")
+    add_target(tmp_path / "x.edgeseg", target.model_copy(update={"quantization": promised}), parts)
+    assert not verify(tmp_path / "x.edgeseg", precision="int8").ok
+
+
+def test_without_frames_nothing_changes(float_engine: Path) -> None:
+    before = float_engine.read_bytes()
+    with pytest.raises(InputError, match="no frames to calibrate on"):
+        quantize_engine(float_engine, [], calibration="none")
+    assert float_engine.read_bytes() == before
+
+
+def test_without_nncf_the_extra_is_named(
+    float_engine: Path, streets: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingDependencyError, match=r"edgeseg\[export\]"):
+        quantize_engine(float_engine, frames_of(streets), calibration="streets")
+
+
+def test_validation_of_other_classes_leaves_the_file(
+    write_tiny_engine, streets: LabelledImages, tmp_path: Path
+) -> None:
+    path = write_tiny_engine(tmp_path / "tiny.edgeseg")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="the engine knows"):
+        quantize_engine(path, frames_of(streets), calibration="streets", validation=streets)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.edgeseg"]
+
+
+def test_a_model_that_is_none(write_tiny_engine, streets: LabelledImages, tmp_path: Path) -> None:
+    path = write_tiny_engine(tmp_path / "bad.edgeseg", model=b"\x08\x01 no model")
+    with pytest.raises(EngineError, match="cannot run the ONNX target"):
+        quantize_engine(path, frames_of(streets), calibration="streets")
+
+
+def test_the_command(float_engine: Path, tmp_path: Path) -> None:
+    import cv2
+
+    engine, data = tmp_path / "cli.edgeseg", tmp_path / "streets"
+    shutil.copyfile(float_engine, engine)
+    for split, seeds in (("train", range(6)), ("val", range(6, 8))):
+        drawn = load_synthetic(seeds, (90, 160))
+        for kind in ("images", "labels"):
+            (data / split / kind).mkdir(parents=True)
+        for name, image, labels in zip(drawn.names, frames_of(drawn), drawn.labels, strict=True):
+            cv2.imwrite(str(data / split / "images" / f"{name}.png"), image[..., ::-1])
+            cv2.imwrite(str(data / split / "labels" / f"{name}.png"), labels.numpy())
+
+    told = run("quantize", str(engine), "--data", str(data), "--frames", "3", "--threads", "1")
+    assert "int8 weights" in told
+    assert "(streets, val)" in told
+    with open_engine(engine) as file:
+        made = file.manifest.targets[1].quantization
+    assert made is not None
+    assert made.calibration == "streets, train, 3 frames"
+    scored = run(
+        "evaluate", str(data), "--engine", str(engine), "--precision", "int8", "--threads", "1"
+    )
+    assert "in int8 on CPU" in scored
+
+
+@pytest.mark.parametrize(
+    ("drop", "words"),
+    [
+        (0.004, "mIoU 74.60%, in float32 75.00% (same): taken where it runs"),
+        (0.2, "mIoU 55.00%, in float32 75.00% (same): too much less"),
+        (None, "mIoU not measured, so it runs only with --precision int8"),
+    ],
+)
+def test_info_tells_the_cost(engine: Path, tmp_path: Path, drop: float | None, words: str) -> None:
+    path = with_cost(engine, tmp_path / "x.edgeseg", drop)
+    assert words in run("info", str(path))
