@@ -200,9 +200,8 @@ def _panels(options: argparse.Namespace) -> list[Path]:
             for arm in (control, treatment)
         )
         if before.exists():
-            config = BUDGETS[options.budget].first
-            _, validation = load_data(config, options.data)
-            return draw_panels(before, after, validation, config.eval_size, runs / "panels")
+            _, validation = load_data(BUDGETS[options.budget].first, options.data)
+            return draw_panels(before, after, validation, runs / "panels")
     raise InputError(f"no seed in {runs} has the checkpoints of both {control} and {treatment}")
 
 

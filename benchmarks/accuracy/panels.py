@@ -20,6 +20,7 @@ from edgeseg.checkpoint import load_checkpoint
 from edgeseg.classes import IGNORE, ClassTable
 from edgeseg.data import LabelledImages
 from edgeseg.evaluate import Scores, Views, confusion_matrix
+from edgeseg.evaluate.models import evaluation_size
 from edgeseg.evaluate.views import predict_labels
 from edgeseg.files import make_folder
 
@@ -42,19 +43,16 @@ class Seen:
         return self.treatment_miou - self.control_miou
 
 
-def draw_panels(
-    control: Path, treatment: Path, data: LabelledImages, size: tuple[int, int], folder: Path
-) -> list[Path]:
+def draw_panels(control: Path, treatment: Path, data: LabelledImages, folder: Path) -> list[Path]:
     """Write the images with the greatest gain, the greatest loss and the least mIoU.
 
     Args:
         control: Checkpoint.
         treatment: Checkpoint.
         data: Validation images.
-        size: Height and width of the networks' input.
         folder: Where the pictures go.
     """
-    labelled = [_predict(path, data, size) for path in (control, treatment)]
+    labelled = [_predict(path, data) for path in (control, treatment)]
     seen = [
         Seen(index, a, b, _miou(a, data, index), _miou(b, data, index))
         for index, (a, b) in enumerate(zip(*labelled, strict=True))
@@ -72,8 +70,9 @@ def draw_panels(
     return paths
 
 
-def _predict(path: Path, data: LabelledImages, size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+def _predict(path: Path, data: LabelledImages) -> list[NDArray[np.uint8]]:
     checkpoint = load_checkpoint(path)
+    size = evaluation_size(checkpoint)
     network = checkpoint.model()
     with torch.inference_mode():
         return [

@@ -45,7 +45,7 @@ CORE = (
     Arm("baseline", "baseline", "core", None),
     Arm(
         "baseline-longer",
-        "baseline + second schedule",
+        "baseline, second schedule",
         "core",
         None,
         parent="baseline",
@@ -54,7 +54,7 @@ CORE = (
     Arm("random", "random T", "core", "random", controls=("baseline",)),
     Arm(
         "random-longer",
-        "random T + second schedule",
+        "random T, second schedule",
         "core",
         "random",
         parent="random",
@@ -103,7 +103,7 @@ def _one_stage_contexts(name: str, title: str, *controls: str, **changes: Any) -
 ABLATIONS = (
     Arm(
         "stage1-longer",
-        "stage 1 + second schedule, T fixed",
+        "stage 1, second schedule, T fixed",
         "text",
         "clip",
         parent="stage1",

@@ -94,20 +94,10 @@ def make_report(
         measured: Speed and accuracy measured here.
     """
     runs = by_arm(results)
-    recipe = [
-        result.config
-        for name, found in runs.items()
-        if ARMS[name].parent is None  # there is one: no other arm runs before its parent
-        for result in found.values()
-    ]
     return Report(
         budget=budget,
         command=_command(runs, budget),
-        recipe={
-            name: value
-            for name, value in recipe[0].items()
-            if name not in _VARYING and all(config.get(name) == value for config in recipe)
-        },
+        recipe=_shared_recipe(runs),
         settings=_distinct([result.provenance for result in results]),
         arms=arm_rows(runs),
         missing=tuple(name for name in ARMS if name not in runs),
@@ -244,7 +234,9 @@ def _how_to_read() -> str:
         "below 2/2ⁿ. The best checkpoint is chosen on the images it is scored on; "
         "“best − last” is what that choice is worth. Seeds vary start, order and crops, not the "
         "split: the interval says nothing about other streets. Published figures come from "
-        f"another start, resolution and schedule ({PAPER}); each is one seed's best checkpoint."
+        f"another start, resolution and schedule ({PAPER}); each is one seed's best checkpoint. "
+        "The paper's contexts go through CLIP's text encoder; its figures stand beside ours, "
+        "which go through a sentence transformer."
     )
 
 
@@ -307,6 +299,21 @@ def _command(runs: Runs, budget: str) -> str:
     words += ["--arms", *runs, "--seeds", *map(str, sorted({result.seed for result in results}))]
     run = " ".join(word for word in words if word)
     return f"{run}\npython -m benchmarks.accuracy report --budget {budget}"
+
+
+def _shared_recipe(runs: Runs) -> dict[str, Any]:
+    """The fields that are alike in all runs without a parent."""
+    configs = [
+        result.config
+        for name, found in runs.items()
+        if ARMS[name].parent is None
+        for result in found.values()
+    ]
+    return {
+        name: value
+        for name, value in (configs[0].items() if configs else ())
+        if name not in _VARYING and all(config.get(name) == value for config in configs)
+    }
 
 
 def _distinct(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

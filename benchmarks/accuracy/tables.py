@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.accuracy.plan import ARMS, Arm
-from benchmarks.accuracy.published import CAMVID_MIOU
+from benchmarks.accuracy.published import CAMVID_GAIN, CAMVID_MIOU
 from benchmarks.accuracy.results import Result
 from benchmarks.accuracy.statistics import PairedDifference, Spread
 
@@ -124,12 +124,13 @@ def arm_rows(runs: Runs) -> tuple[ArmRow, ...]:
 
 def comparisons(runs: Runs) -> tuple[Comparison, ...]:
     """Every arm against each of its controls, where both have a run of the same seed."""
-    return tuple(
-        Comparison(arm.name, control, which, difference, _published_difference(runs, arm, control))
-        for arm, control in _pairs(runs)
-        for which in WHICH
-        if (difference := _difference(runs, arm.name, control, which, _miou)).n
-    )
+    found = []
+    for arm, control in _pairs(runs):
+        published = CAMVID_GAIN.get((arm.name, control)) if _is_camvid(runs[arm.name]) else None
+        for which in WHICH:
+            difference = _difference(runs, arm.name, control, which, _miou)
+            found.append(Comparison(arm.name, control, which, difference, published))
+    return tuple(found)
 
 
 def iou_tables(runs: Runs, kind: str) -> tuple[IouTable, ...]:
@@ -154,15 +155,6 @@ def iou_tables(runs: Runs, kind: str) -> tuple[IouTable, ...]:
             )
             tables.append(IouTable(arm.name, control, which, kind, rows))
     return tuple(tables)
-
-
-def _published_difference(runs: Runs, arm: Arm, control: str) -> float | None:
-    # The paper's baseline had no second schedule; beside ours stands what the paper compared with.
-    before = CAMVID_MIOU.get("baseline" if control == "baseline-longer" else control)
-    after = CAMVID_MIOU.get(arm.name)
-    if before is None or after is None or not _is_camvid(runs[arm.name]):
-        return None
-    return after - before
 
 
 def _is_camvid(found: Mapping[int, Result]) -> bool:

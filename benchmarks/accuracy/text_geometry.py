@@ -69,11 +69,15 @@ def geometry_table(found: Iterable[Geometry]) -> str:
             (
                 item.text,
                 item.preparation,
-                f"{item.low:.3f}",
-                f"{item.mean:.3f}",
-                f"{item.high:.3f}",
+                _cosine(item.low),
+                _cosine(item.mean),
+                _cosine(item.high),
                 " and ".join(item.closest),
             )
             for item in found
         ),
     )
+
+
+def _cosine(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # no minus before zero

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.accuracy import runner
+from benchmarks.accuracy import panels, runner
 from benchmarks.accuracy.plan import ARMS, BUDGETS, CORE, adapted, recipe, selected
 from benchmarks.accuracy.report import load_measured, make_report, write_report
 from benchmarks.accuracy.results import Result, load_result, load_results
@@ -473,3 +473,31 @@ def test_geometry_of_known_vectors() -> None:
     found = geometry("known", "none", TextEmbeddings(TABLE.names, rows, "by hand"))
     assert (found.low, found.mean, found.high) == pytest.approx((0, 1.4 / 3, 0.8))
     assert found.closest == ("car", "sky")
+
+
+def test_panels_show_gains_losses_and_limitations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.zeros(4, 8, dtype=torch.uint8)
+    image = torch.zeros(3, 4, 8, dtype=torch.uint8)
+    data = LabelledImages(TABLE, ("a", "b", "c"), (image,) * 3, (labels,) * 3)
+    wrong = {"control.pt": (4, 7, 1), "treatment.pt": (5, 2, 1)}  # columns that are no road
+
+    def predict(path: Path, _: LabelledImages) -> list[np.ndarray]:
+        return [
+            np.repeat(np.arange(8, dtype=np.uint8)[None] < count, 4, 0).astype(np.uint8)
+            for count in wrong[path.name]
+        ]
+
+    drawn = {}
+    draw = panels._draw
+    monkeypatch.setattr(panels, "_predict", predict)
+    monkeypatch.setattr(
+        panels, "_draw", lambda seen, *rest: (drawn.update({rest[1].stem: seen}), draw(seen, *rest))
+    )
+    paths = panels.draw_panels(
+        tmp_path / "control.pt", tmp_path / "treatment.pt", data, tmp_path / "panels"
+    )
+    assert all(path.stat().st_size > 1000 for path in paths)
+    order = {name: [item.index for item in seen] for name, seen in drawn.items()}
+    assert order == {"gains": [1, 2, 0], "losses": [0, 2, 1], "limitations": [0, 1, 2]}
