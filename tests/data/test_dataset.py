@@ -36,6 +36,11 @@ def test_images_are_rgb_and_labels_ids(root: Path) -> None:
     assert np.array_equal(data.images[1].permute(1, 2, 0).numpy(), as_at_run_time)
 
 
+@pytest.mark.parametrize(("limit", "names"), [(1, "a"), (2, "ab"), (3, "abc"), (9, "abc")])
+def test_a_limit_spreads_over_the_split(root: Path, limit: int, names: str) -> None:
+    assert load_images(root, "train", ROAD_SKY, limit=limit).names == tuple(names)
+
+
 def test_all_files_that_cannot_be_used_are_counted(root: Path) -> None:
     (root / "train" / "images" / "a.png").write_bytes(b"\x89PNG")
     whole = (root / "train" / "labels" / "b.png").read_bytes()

@@ -274,6 +274,11 @@ def test_the_command(float_engine: Path, tmp_path: Path) -> None:
     assert "in int8 on CPU" in scored
 
 
+def test_a_checkpoint_has_no_precision_to_choose() -> None:
+    with pytest.raises(InputError, match="--precision is for an engine"):
+        run("evaluate", "data", "--checkpoint", "x.pt", "--precision", "int8")
+
+
 @pytest.mark.parametrize(
     ("drop", "words"),
     [

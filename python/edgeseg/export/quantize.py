@@ -30,7 +30,7 @@ from edgeseg.engine_file import (
 from edgeseg.errors import EngineError, InputError, MissingDependencyError
 from edgeseg.evaluate import evaluate_runtime
 from edgeseg.export.openvino import serialize
-from edgeseg.files import replacing
+from edgeseg.files import cannot_write, replacing
 from edgeseg.runtime import Runtime, verify
 from edgeseg.runtime.frames import as_frame
 from edgeseg.runtime.geometry import place
@@ -87,7 +87,10 @@ def quantize_engine(
     parts = dict(zip(names, serialize(quantized, compress=True), strict=True))
     target = Target(kind="openvino", parts=names, weights="int8")
     with replacing(path) as draft:
-        shutil.copyfile(path, draft)
+        try:
+            shutil.copyfile(path, draft)
+        except OSError as error:
+            raise cannot_write(path, error) from error
         add_target(draft, target, parts)
         exact = Runtime(draft, precision="float32", threads=threads)
         integer = Runtime(draft, precision="int8", threads=threads)
