@@ -223,19 +223,21 @@ _SMALL = TrainConfig(
     # their full size.
     augmentation=Augmentation(base=(180, 240), crop=(176, 240), scales=(0.75, 1.5)),
     eval_size=(180, 240),
-    iterations=400,
+    iterations=200,
     batch_size=8,
-    lr=0.05,
-    # Unlike the paper's, this start is no ImageNet backbone, and the prompts' schedule is a
-    # hundredth of the paper's: at a tenth of the learning rate neither would move.
+    lr=0.03,
+    class_balance=0.5,  # or poles, signs and people stay at 0 in so short a run, in every arm
+    # The start is no ImageNet backbone but a plain network trained on CamVid and other streets (the
+    # report says which), and the prompts' schedule is a hundredth of the paper's: at a tenth of the
+    # learning rate neither would move.
     backbone_lr_scale=1.0,
     prompt_lr_scale=1.0,
     warmup=20,
     ema_decay=0.98,
     precision="bf16-mixed",
-    eval_every=50,
+    eval_every=100,
     save_every=50,
-    log_every=10,
+    log_every=20,
 )
 _SMOKE = replace(
     _SMALL,
@@ -264,7 +266,7 @@ BUDGETS: Mapping[str, Budget] = {
         # Does everything run? Synthetic streets, seconds per run.
         Budget("smoke", _SMOKE, _frozen(_SMOKE, 4)),
         # Two CPU cores: minutes per run.
-        Budget("small", _SMALL, _frozen(_SMALL, 150)),
+        Budget("small", _SMALL, _frozen(_SMALL, 100)),
         # The paper's schedule for CamVid, for a GPU.
         Budget("paper", PRESETS["camvid"], _frozen(PRESETS["camvid"], 10_000)),
     )
