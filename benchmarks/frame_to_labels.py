@@ -4,7 +4,7 @@
    logits that the engine gives for a street.
 2. `Runtime.predict` against the bare engine, compiled and timed here, from outside the Runtime.
 
-    python benchmarks/frame_to_labels.py [--engine FILE] [--height 1024 --width 2048] [--json FILE]
+    python benchmarks/frame_to_labels.py [--engine FILE] [--precision int8] [--json FILE]
 
 Labels are compared before any clock starts.
 """
@@ -15,9 +15,9 @@ import argparse
 import io
 import json
 import os
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import openvino as ov
@@ -27,8 +27,9 @@ from timing import Times, interleaved, ratio_interval
 
 import edgeseg
 from edgeseg import _core
-from edgeseg.engine_file import TargetKind, open_engine
+from edgeseg.engine_file import open_engine
 from edgeseg.runtime import packaged_engine
+from edgeseg.runtime.runtime import Precision
 from edgeseg.synthetic import street
 
 
@@ -50,10 +51,11 @@ def compare(what: str, peer: str, ours: Times, theirs: Times, *, ours_first: boo
     return Row(what, peer, ours.p50, theirs.p50, *ratio_interval(slow, fast))
 
 
-def bare_engine(path: Path, kind: TargetKind, threads: int) -> ov.CompiledModel:
-    """Compile one target of the engine as its user would, without edgeseg's Runtime."""
+def bare_engine(path: Path, runtime: edgeseg.Runtime, threads: int) -> ov.CompiledModel:
+    """Compile the Runtime's target of the engine as its user would, without edgeseg."""
+    kind = runtime.target
     with open_engine(path) as engine:
-        target = engine.manifest.target(kind)
+        target = engine.manifest.target(kind, quantized=runtime.precision == "int8")
         assert target is not None
         parts = [bytes(engine.part(name)) for name in target.parts]
         size = engine.manifest.input
@@ -97,18 +99,19 @@ def main() -> None:
     parser.add_argument("--engine", type=Path, default=packaged_engine())
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     frame = street(1, args.height, args.width).frame
-    runtime = edgeseg.Runtime(args.engine, threads=args.threads)
+    runtime = edgeseg.Runtime(args.engine, threads=args.threads, precision=args.precision)
     labels = runtime.predict(frame).labels
     print(runtime)
 
     # The bare engine gives the logits; both upsampling paths must label them as predict did.
-    engine = bare_engine(args.engine, runtime.target, args.threads)
+    engine = bare_engine(args.engine, runtime, args.threads)
     request = engine.create_infer_request()
     settings = runtime.manifest.input
     _core.preprocess(
@@ -166,7 +169,7 @@ def main() -> None:
         report = {
             "runtime": repr(runtime),
             "frame": [args.height, args.width],
-            "cpu": platform.processor() or platform.machine(),
+            "cpu": ov.Core().get_property("CPU", "FULL_DEVICE_NAME"),
             "versions": {"edgeseg": edgeseg.__version__, "openvino": ov.__version__},
             "rounds": args.rounds,
             "rows": [asdict(row) for row in rows],
