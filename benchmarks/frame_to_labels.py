@@ -33,6 +33,9 @@ from edgeseg.runtime.runtime import Precision
 from edgeseg.synthetic import street
 
 
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
 @dataclass(frozen=True)
 class Row:
     """One comparison: medians in ms, and their ratio with its 95 % interval."""
@@ -65,7 +68,10 @@ def bare_engine(path: Path, runtime: edgeseg.Runtime, threads: int) -> ov.Compil
     else:
         model = core.read_model(parts[0], ov.Tensor(np.frombuffer(parts[1], np.uint8)))
     model.reshape([1, 3, size.height, size.width])
-    return core.compile_model(model, "CPU", latency(threads))
+    options = latency(threads)
+    if runtime.precision != "int8":
+        options[properties.hint.inference_precision()] = getattr(ov.Type, _TYPES[runtime.precision])
+    return core.compile_model(model, "CPU", options)
 
 
 def latency(threads: int) -> dict[str, object]:
