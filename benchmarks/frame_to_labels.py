@@ -29,11 +29,9 @@ import edgeseg
 from edgeseg import _core
 from edgeseg.engine_file import open_engine
 from edgeseg.runtime import packaged_engine
+from edgeseg.runtime.openvino import PRECISIONS
 from edgeseg.runtime.runtime import Precision
 from edgeseg.synthetic import street
-
-
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def bare_engine(path: Path, runtime: edgeseg.Runtime, threads: int) -> ov.Compil
     model.reshape([1, 3, size.height, size.width])
     options = latency(threads)
     if runtime.precision != "int8":
-        options[properties.hint.inference_precision()] = getattr(ov.Type, _TYPES[runtime.precision])
+        options[properties.hint.inference_precision()] = PRECISIONS[runtime.precision]
     return core.compile_model(model, "CPU", options)
 
 
