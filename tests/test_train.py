@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,16 @@ import pytest
 import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.towers import BERT_WORDS, random_bert, sentence_encoder
 
 import edgeseg.train
 from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgeseg.classes import ClassTable
 from edgeseg.data import Augmentation, LabelledImages
-from edgeseg.errors import CheckpointError, ConfigError, TrainingError
+from edgeseg.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.optimization import learning_rate, parameter_groups, transfer_weights
+from edgeseg.prompts import LearnedContexts, prepare
 from edgeseg.recipes import PRESETS, TrainConfig
 from edgeseg.text import TextEmbeddings
 from edgeseg.train import TrainResult, train
@@ -56,17 +59,17 @@ def run(
     output: Path,
     config: TrainConfig = CONFIG,
     text: TextEmbeddings | None = TEXT,
+    data: LabelledImages | None = None,
     **options: object,
 ) -> TrainResult:
     return train(
         config,
-        data=blocks(8, 0),
+        data=blocks(8, 0) if data is None else data,
         validation=blocks(4, 1),
         text=text,
         output=output,
-        accelerator="cpu",
         console=Console(quiet=True),
-        **options,  # type: ignore[arg-type]
+        **{"accelerator": "cpu"} | options,  # type: ignore[arg-type]
     )
 
 
@@ -225,9 +228,12 @@ def test_stage_2_learns_embeddings_and_leaves_the_backbone(
         assert "learned on folder" in provenance
 
 
-def test_temperature_is_learned_where_the_recipe_says_so(tmp_path: Path) -> None:
-    run(tmp_path / "learned", replace(STAGE2, learn_temperature=True))
-    run(tmp_path / "fixed", replace(STAGE2, temperature=0.1))
+def test_temperature_is_learned_where_the_recipe_says_so(
+    finished: tuple[Path, TrainResult], tmp_path: Path
+) -> None:
+    init = load_checkpoint(finished[0] / "best.pt")
+    run(tmp_path / "learned", replace(STAGE2, learn_temperature=True), init=init)
+    run(tmp_path / "fixed", replace(STAGE2, temperature=0.1), init=init)
     learned, fixed = (
         load_checkpoint(tmp_path / name / "last.pt").training["temperature"]
         for name in ("learned", "fixed")
@@ -236,29 +242,108 @@ def test_temperature_is_learned_where_the_recipe_says_so(tmp_path: Path) -> None
     assert fixed == pytest.approx(0.1)
 
 
-def test_resumed_stage_2_is_bit_exact(tmp_path: Path) -> None:
-    whole = replace(STAGE2, learn_temperature=True, save_every=2, ema_decay=0.9)
-    run(tmp_path / "whole", whole)
+class Kill(BaseException):
+    """What ends a process, from within."""
 
-    class Killed(Exception):
-        pass
 
-    def kill_after_the_first(path: Path, checkpoint: Checkpoint) -> None:
+def run_killed_at_its_first_save(output: Path, config: TrainConfig, **options: object) -> None:
+    def save_and_die(path: Path, checkpoint: Checkpoint) -> None:
         save_checkpoint(path, checkpoint)
-        raise Killed
+        raise Kill
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(edgeseg.train, "save_checkpoint", kill_after_the_first)
-        run(tmp_path / "killed", whole)
-    run(tmp_path / "killed", whole, resume=True)
-    one, other = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
-    assert one.training["iteration"] == other.training["iteration"] == 4
-    for first, second in (
-        (one.state_dict, other.state_dict),
-        (one.weights, other.weights),
-        (one.text_state, other.text_state),
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edgeseg.train, "save_checkpoint", save_and_die)
+        with pytest.raises(Kill):
+            run(output, config, **options)  # type: ignore[arg-type]
+
+
+def assert_same_checkpoint(one: Path, other: Path) -> None:
+    first, second = (load_checkpoint(folder / "last.pt") for folder in (one, other))
+    assert first.training == second.training
+    assert first.text_provenance == second.text_provenance
+    for values, others in (
+        (first.state_dict, second.state_dict),
+        (first.weights, second.weights),
+        (first.text_state, second.text_state),
     ):
-        assert all(torch.equal(value, second[name]) for name, value in first.items())
+        assert values.keys() == others.keys()
+        assert all(torch.equal(value, others[name]) for name, value in values.items())
+
+
+def test_resumed_stage_2_is_bit_exact(finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    init = load_checkpoint(finished[0] / "best.pt")
+    config = replace(STAGE2, learn_temperature=True, save_every=2, ema_decay=0.9)
+    run(tmp_path / "whole", config, init=init)
+    run_killed_at_its_first_save(tmp_path / "killed", config, init=init)
+    run(tmp_path / "killed", config, resume=True)  # the start need not be named again
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "killed")
+    assert load_checkpoint(tmp_path / "killed" / "last.pt").training["start"] == init.training
+
+
+def test_contexts_are_learned_through_a_text_encoder(
+    finished: tuple[Path, TrainResult], tmp_path: Path
+) -> None:
+    names = tuple(BERT_WORDS[4:7])
+    table = ClassTable(names, TABLE.palette)
+    init = replace(load_checkpoint(finished[0] / "best.pt"), classes=table)
+    encoder = sentence_encoder(random_bert())
+    frozen = {name: value.clone() for name, value in encoder.state_dict().items()}
+    config = replace(
+        STAGE2, prompt="context", contexts=2, text_preparation="centred", save_every=2, lr=1.0
+    )
+    options = {
+        "data": replace(blocks(8, 0), table=table),
+        "text": None,
+        "text_encoder": encoder,
+        "init": init,
+    }
+    run(tmp_path / "whole", config, **options)  # type: ignore[arg-type]
+    run_killed_at_its_first_save(tmp_path / "killed", config, **options)
+    run(tmp_path / "killed", config, resume=True, **options)  # type: ignore[arg-type]
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "killed")
+
+    last = load_checkpoint(tmp_path / "whole" / "last.pt")
+    start = LearnedContexts(encoder, names, 2, seed=config.seed)
+    assert not torch.equal(last.text_state["prompt.contexts"], start.contexts)
+    start.load_state_dict({"contexts": last.text_state["prompt.contexts"]})
+    torch.testing.assert_close(last.state_dict["text_embeddings"], prepare(start(), "centred"))
+    assert all(torch.equal(value, frozen[name]) for name, value in encoder.state_dict().items())
+    assert last.text_provenance == (
+        "random BERT; 2 class-specific contexts learned on folder; centred"
+    )
+
+
+def test_another_text_or_other_data_are_not_resumed(
+    finished: tuple[Path, TrainResult],
+) -> None:
+    output = finished[0]
+    with pytest.raises(CheckpointError, match=r"text \(was 'random directions, seed 0', is"):
+        run(output, text=TextEmbeddings.random(TEXT.classes, seed=1), resume=True)
+    with pytest.raises(CheckpointError, match=r"train_images \(was 8, is 9\)"):
+        run(output, data=blocks(9, 0), resume=True)
+    more = ClassTable(("red", "green", "grey"), TABLE.palette)
+    with pytest.raises(CheckpointError, match=r"classes \(was \('red', 'green', 'blue'\)"):
+        run(output, data=replace(blocks(8, 0), table=more), resume=True)
+
+
+def test_a_checkpoint_states_no_score_of_earlier_weights(tmp_path: Path) -> None:
+    stated = []
+
+    def note(path: Path, checkpoint: Checkpoint) -> None:
+        stated.append((path.name, checkpoint.training["miou_last"] is None))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edgeseg.train, "save_checkpoint", note)
+        run(tmp_path, replace(CONFIG, iterations=4, eval_every=2, save_every=3))
+    assert stated[0] == ("best.pt", False)
+    assert ("last.pt", True) in stated
+    assert stated[-1] == ("last.pt", False)
+
+
+def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="choose another one"):
+        run(tmp_path / "file" / "run")
 
 
 def test_infinite_loss_ends_the_run_before_anything_is_overwritten(tmp_path: Path) -> None:
@@ -300,6 +385,10 @@ def test_contradictions_are_refused(finished: tuple[Path, TrainResult], tmp_path
         run(tmp_path / "new", devices=4)
     with pytest.raises(ConfigError, match=r"no text embedding for \['blue'\]"):
         run(tmp_path / "new", text=TEXT.select(("red", "green")))
+    with pytest.raises(ConfigError, match="would stay random"):
+        run(tmp_path / "new", STAGE2)
+    with pytest.raises(ConfigError, match="2 devices of kind 'warp'"):
+        run(tmp_path / "new", accelerator="warp", devices=2)
     with pytest.raises(ConfigError, match="exists; resume"):
         run(output)
     with pytest.raises(ConfigError, match="to resume"):
@@ -310,6 +399,8 @@ def test_contradictions_are_refused(finished: tuple[Path, TrainResult], tmp_path
         replace(CONFIG, batch_size=1)
     with pytest.raises(ConfigError, match="warmup"):
         replace(CONFIG, warmup=18)
+    with pytest.raises(ConfigError, match="lr is nan"):
+        replace(CONFIG, lr=float("nan"))
 
 
 def test_learning_rate_by_hand() -> None:
@@ -352,6 +443,24 @@ def test_weights_transfer_to_other_classes_and_to_text_guidance() -> None:
     assert torch.equal(target["text_embeddings"], vectors)
     with pytest.raises(CheckpointError, match="same backbone"):
         transfer_weights(network, replace(checkpoint, state_dict={}))
+    # All of STDC1's names are among STDC2's, with the same shapes.
+    with pytest.raises(CheckpointError, match="same backbone"):
+        transfer_weights(STDCSeg(STDCSegConfig("stdc2", 4)), checkpoint)
+
+
+def test_weights_transfer_from_more_classes() -> None:
+    vectors = torch.from_numpy(TextEmbeddings.random(tuple("abcdefg"), seed=0).vectors)
+    start = STDCSeg(STDCSegConfig("stdc1", 7, "encoder"), vectors)
+    checkpoint = Checkpoint(start.config, start.state_dict(), TABLE, None, (0, 0, 0), (1, 1, 1), {})
+    for network in (
+        STDCSeg(STDCSegConfig("stdc1", 4, "encoder"), vectors[:4]),
+        STDCSeg(STDCSegConfig("stdc1", 4)),
+    ):
+        transfer_weights(network, checkpoint)
+        name = "context_path.arm32.conv.conv.weight"
+        target, source = network.state_dict()[name], start.state_dict()[name]
+        assert target.shape[1] < source.shape[1]
+        assert torch.equal(target, source[:, : target.shape[1]])
 
 
 def test_presets_name_themselves_by_their_data() -> None:
@@ -392,7 +501,28 @@ def test_a_recipe_is_changed_by_assignments() -> None:
         ("ohem=hard", "ohem is 'hard'"),
         ("augmentation.crop=5", "augmentation.crop"),
         ("prompt=learned", "prompt is 'learned'"),
-        ("iterations=2", "warmup"),
+        ("iterations=2", "^warmup"),
+        ("seed=-1", "^seed is -1"),
+        ("lr.x=1", "changes no field"),
+        ("dataset.a=1", "changes no field"),
+        ("augmentation.crop=[0, 64]", "^base .* at least 1 pixel"),
+        ("augmentation.scales=[2, 1]", "^scales"),
+        ("augmentation.scales=[0, 1]", "^scales"),
     ):
         with pytest.raises(ConfigError, match=message):
             CONFIG.updated([wrong])
+
+
+def test_an_installed_package_takes_no_revision_from_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual environment often lies in a user's own repository."""
+    package = tmp_path / "venv" / "lib" / "edgeseg"
+    package.mkdir(parents=True)
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setattr(edgeseg.train, "__file__", str(package / "train.py"))
+    assert edgeseg.train._git_revision() is None
+    monkeypatch.setattr(edgeseg.train, "__file__", str(tmp_path / "python/edgeseg/train.py"))
+    assert edgeseg.train._git_revision() is not None

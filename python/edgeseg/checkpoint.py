@@ -18,7 +18,7 @@ from torch import Tensor
 from edgeseg.classes import ClassTable
 from edgeseg.data import IMAGENET_MEAN, IMAGENET_STD
 from edgeseg.errors import CheckpointError
-from edgeseg.files import write_atomically
+from edgeseg.files import reason, write_atomically
 from edgeseg.models import (
     BackboneName,
     STDCSeg,
@@ -96,13 +96,16 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not a checkpoint of this version.
+        CheckpointError: The file is missing, unreadable, damaged, or not a checkpoint of this
+            version.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; expected a checkpoint that training wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or not a PyTorch file: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -206,6 +206,9 @@ def train(
     config = config.updated(settings or [])
     if threads is not None:
         torch.set_num_threads(threads)
+    table = None if text is None else TextEmbeddings.load(text)
+    text_encoder = None if encoder is None else load_text_encoder(encoder, encoder_weights)
+    start = None if init is None else load_checkpoint(init)
     with _progress("decoding images") as advance:
         images, validation = training.load_data(
             config, data or [], _class_table(classes), max_side=max_side, progress=advance
@@ -215,9 +218,9 @@ def train(
         data=images,
         validation=validation,
         output=out,
-        text=None if text is None else TextEmbeddings.load(text),
-        text_encoder=None if encoder is None else load_text_encoder(encoder, encoder_weights),
-        init=None if init is None else load_checkpoint(init),
+        text=table,
+        text_encoder=text_encoder,
+        init=start,
         resume=resume,
         accelerator=accelerator,
         devices=devices,
@@ -350,11 +353,7 @@ def text(
 
     if bool(classes) == bool(dataset):
         raise InputError("expected either class names or --dataset; give one of the two")
-    if dataset and dataset not in CLASS_TABLES:
-        raise InputError(
-            f"no set {dataset!r} is known by name; there are {', '.join(CLASS_TABLES)}"
-        )
-    names = CLASS_TABLES[dataset].names if dataset else tuple(classes or ())
+    names = _known_table(dataset).names if dataset else tuple(classes or ())
     table = embed_classes(load_text_encoder(encoder, weights), names, template or ["{}"])
     table.save(out)
     _print_line(f"wrote {out}: {len(names)} classes by {table.provenance}")

@@ -74,42 +74,42 @@ def update_average(average: STDCSeg, network: STDCSeg, decay: float, iteration: 
 def transfer_weights(network: STDCSeg, start: Checkpoint) -> int:
     """Copy the weights of another network that fit this one, whatever its classes.
 
-    A tensor of the same name and shape is copied. Where this network's convolution has more input
-    channels (the score map beside F4), the ones it shares with the other are copied.
+    A tensor of the same name and shape is copied. Where a convolution has more input channels in
+    one of the two (the score map beside F4), the ones that both have are copied.
 
     Returns:
         How many tensors were copied.
 
     Raises:
-        CheckpointError: Not even one tensor of the backbone fits.
+        CheckpointError: The other network has another backbone, or weights of it are missing.
     """
+    backbone = {name for name in network.state_dict() if name.startswith("backbone.")}
+    names = (start.model_config.backbone, network.config.backbone)
+    if names[0] != names[1] or not backbone <= start.weights.keys():
+        raise CheckpointError(
+            f"the starting network's {names[0]} does not give this {names[1]} all its weights; "
+            "start from a whole network with the same backbone"
+        )
     copied = 0
-    backbone = 0
     for name, target in network.state_dict().items():
         source = start.weights.get(name)
         if source is None or name == "text_embeddings":
             continue
         if source.shape == target.shape:
             target.copy_(source)
-        elif _is_narrower(source, target):
-            target[:, : source.shape[1]] = source
+        elif _differ_in_inputs(source, target):
+            shared = min(source.shape[1], target.shape[1])
+            target[:, :shared] = source[:, :shared]
         else:
             continue
         copied += 1
-        backbone += name.startswith("backbone.")
-    if not backbone:
-        raise CheckpointError(
-            f"no weight of the starting {start.model_config.backbone} fits this "
-            f"{network.config.backbone}; start from a network with the same backbone"
-        )
     return copied
 
 
-def _is_narrower(source: Tensor, target: Tensor) -> bool:
-    """Whether two convolution weights differ in input channels only, the source having fewer."""
+def _differ_in_inputs(source: Tensor, target: Tensor) -> bool:
+    """Whether two tensors are weights of convolutions that differ in input channels only."""
     return (
         source.ndim == target.ndim == 4
         and source.shape[0] == target.shape[0]
-        and source.shape[1] < target.shape[1]
         and source.shape[2:] == target.shape[2:]
     )

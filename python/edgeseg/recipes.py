@@ -20,6 +20,12 @@ from edgeseg.prompts import Preparation
 
 Prompt = Literal["fixed", "embedding", "context"]
 
+_AT_LEAST_0 = (
+    *("synthetic", "class_balance", "seed"),
+    *("lr", "min_lr", "poly_power", "momentum", "weight_decay"),
+    *("backbone_lr_scale", "prompt_lr_scale", "prompt_weight_decay"),
+)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -60,7 +66,7 @@ class TrainConfig:
         weight_decay: Of SGD; not applied to the BatchNorm of layers outside the backbone.
         warmup: Iterations of linear warm-up.
         poly_power: Of the polynomial decay that follows from the first iteration on.
-        min_lr: Where the decay ends, for every group.
+        min_lr: Where the decay ends, before a group's factor.
         ema_decay: Of the moving average of the weights, which is then what is evaluated and
             exported; 0 keeps none.
         seed: Of initialisation, order, augmentation and dropout.
@@ -111,6 +117,9 @@ class TrainConfig:
     log_every: int = 50
 
     def __post_init__(self) -> None:
+        for name in _AT_LEAST_0:
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.batch_size < 2:
             raise ConfigError("batch_size must be at least 2: BatchNorm sees one value per image")
         if not 0 <= self.warmup < self.iterations:
@@ -143,10 +152,10 @@ class TrainConfig:
         for assignment in assignments:
             path, equals, text = assignment.partition("=")
             *parents, field = path.strip().split(".")
-            target = values
+            target: Any = values
             for parent in parents:
-                target = target.get(parent, {})
-            if not equals or field not in target:
+                target = target.get(parent) if isinstance(target, dict) else None
+            if not equals or not isinstance(target, dict) or field not in target:
                 raise ConfigError(
                     f"{assignment!r} changes no field of the recipe; expected FIELD=VALUE with "
                     f"FIELD one of {', '.join(_field_names(asdict(self)))}"
@@ -156,6 +165,8 @@ class TrainConfig:
             return TypeAdapter(TrainConfig).validate_python(values)
         except ValidationError as error:
             first = error.errors()[0]
+            if isinstance(own := first.get("ctx", {}).get("error"), ConfigError):
+                raise own from error
             field = ".".join(map(str, first["loc"]))
             raise ConfigError(
                 f"{field} is {first['input']!r}, which does not fit: {first['msg']}"
@@ -179,9 +190,7 @@ def _value(text: str) -> Any:
 # The paper's, stage 1. Stage 2 starts from stage 1's best checkpoint (``--init``).
 _CAMVID = TrainConfig(
     dataset="camvid",
-    augmentation=Augmentation(
-        base=(720, 960), crop=(720, 960), scales=(0.5, 2.5), scale_step=0.25
-    ),
+    augmentation=Augmentation(base=(720, 960), crop=(720, 960), scales=(0.5, 2.5), scale_step=0.25),
     eval_size=(720, 960),
     iterations=10_000,
 )

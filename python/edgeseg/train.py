@@ -3,9 +3,9 @@
     edgeseg train PRESET --data ROOT --text TABLE.npy --out runs/NAME
 
 A run is a pure function of its recipe, data, text and starting weights: everything random about
-iteration ``i`` follows from the seed and ``i``, so a resumed run goes on as if nothing had happened.
-A run writes ``last.pt`` (to resume), ``best.pt`` (to export) and TensorBoard curves. Several
-devices, processes or nodes share each batch.
+iteration ``i`` follows from the seed and ``i``, so a resumed run goes on as if it had never
+stopped. A run writes ``last.pt`` (to resume), ``best.pt`` (to export) and TensorBoard curves.
+Several devices, processes or nodes share each batch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -38,8 +39,9 @@ from edgeseg.data import (
     load_images,
     load_synthetic,
 )
-from edgeseg.errors import CheckpointError, ConfigError, TrainingError
+from edgeseg.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from edgeseg.evaluate import Scores, evaluate_network
+from edgeseg.files import make_folder
 from edgeseg.losses import class_weights, segmentation_loss
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.optimization import (
@@ -243,9 +245,10 @@ def train(
         console: Where progress goes; None is the terminal.
 
     Raises:
-        ConfigError: The recipe, the data and the text contradict each other, or the folder holds a
-            run and ``resume`` is not set.
-        CheckpointError: The run cannot be resumed with this recipe.
+        ConfigError: The recipe, the data and the text contradict each other, the machine lacks the
+            devices, or the folder holds a run and ``resume`` is not set.
+        CheckpointError: The run cannot be resumed with this recipe, data and text.
+        OutputError: The folder cannot be written.
         TrainingError: The loss became infinite or NaN.
     """
     last_path = output / "last.pt"
@@ -255,17 +258,28 @@ def train(
             if last_path.exists()
             else f"there is no {last_path} to resume"
         )
+    if config.backbone_lr_scale == 0 and init is None and not resume:
+        raise ConfigError(
+            "the recipe freezes the backbone, but no network is given to start from, so it would "
+            "stay random; name stage 1's best checkpoint (--init), or train it, too "
+            "(--set backbone_lr_scale=0.1)"
+        )
     _check_shares(config.batch_size, devices * nodes)
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        precision=config.precision,
-        loggers=TensorBoardLogger(output, name="curves", version=""),
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision=config.precision,
+            loggers=TensorBoardLogger(output, name="curves", version=""),
+        )
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"cannot train on {nodes} × {devices} devices of kind {accelerator!r}: {error}"
+        ) from error
     fabric.launch()
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
 
     # Network, prompts, the network's moving average, and the optimiser.
     torch.manual_seed(config.seed)
@@ -286,10 +300,12 @@ def train(
     model, optimizer = fabric.setup(trainee, optimizer)
     if average is not None:
         average.to(fabric.device)
+    provenance = _provenance(config, data, validation, init)
     first, best, best_iteration = 0, None, 0
     if resume:
         saved = load_checkpoint(last_path)
-        state = _resume_state(saved, config, last_path)
+        state = _resume_state(saved, provenance, data.table, text_provenance, last_path)
+        provenance["start"] = saved.training["start"]  # need not be named again
         network.load_state_dict(saved.state_dict)
         trainee.load_text_state(saved.text_state)
         if average is not None and saved.ema is not None:
@@ -308,7 +324,6 @@ def train(
         rank=fabric.global_rank,
         processes=fabric.world_size,
     )
-    provenance = _provenance(config, data, validation, init)
 
     def checkpoint(iteration: int, scores: Scores | None, *, resumable: bool) -> Checkpoint:
         training = provenance | {
@@ -326,7 +341,6 @@ def train(
             "iteration": iteration,
             "best_iteration": best_iteration,
             "best_confusion": None if best is None else best.confusion.tolist(),
-            "config": asdict(config),
         }
         return Checkpoint(
             model_config=network.config,
@@ -342,12 +356,19 @@ def train(
         )
 
     def save(name: str, state: Checkpoint) -> None:
+        failure = None
         if fabric.is_global_zero:
-            save_checkpoint(output / name, state)
+            try:
+                save_checkpoint(output / name, state)
+            except OutputError as error:
+                failure = error
+        if (failure := fabric.broadcast(failure)) is not None:  # all stop: none waits for ever
+            raise failure
 
     def validate() -> Scores:
-        for buffer in evaluated.buffers():  # BatchNorm statistics differ from process to process
-            buffer.copy_(fabric.broadcast(buffer))
+        if fabric.world_size > 1:  # BatchNorm statistics differ from process to process
+            for buffer in evaluated.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         scores = evaluate_network(
             evaluated,
             _share(validation, fabric.global_rank, fabric.world_size),
@@ -369,10 +390,13 @@ def train(
     scores: Scores | None = None
     meter = _Meter()
     for iteration in _with_progress_bar(first, config.iterations, console):
-        torch.manual_seed((config.seed * 1_000_003 + iteration) * 64 + fabric.global_rank)  # dropout
+        dropout_seed = (config.seed * 1_000_003 + iteration) * 64 + fabric.global_rank
+        torch.manual_seed(dropout_seed)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, iteration) * group["lr_scale"]
 
+        if fabric.device.type == "cuda":  # what is left of the last step is no waiting for data
+            torch.cuda.synchronize(fabric.device)
         started = time.perf_counter()
         images, labels = batches[iteration]
         if config.channels_last:
@@ -399,11 +423,11 @@ def train(
                 ("save", config.save_every),
             )
         }
-        if any(due.values()):  # before anything is written
-            _check_finite(meter, done, last_path)
+        if any(due.values()):  # before anything is written, and in all processes or none
+            reduced: Any = fabric.all_reduce(meter.read(), reduce_op="mean")
+            values = {k: float(v) for k, v in reduced.items()}
+            _check_finite(values, done, last_path)
         if due["log"]:
-            values: dict[str, float] = fabric.all_reduce(meter.read(), reduce_op="mean")  # type: ignore[assignment]
-            values = {k: float(v) for k, v in values.items()}
             values["lr"] = learning_rate(config, iteration)
             meter.reset()
             fabric.log_dict({f"train/{k}": v for k, v in values.items()}, step=done)
@@ -415,8 +439,8 @@ def train(
                 highlight=False,
                 soft_wrap=True,
             )
-        if due["evaluate"]:
-            scores = validate()
+        scores = validate() if due["evaluate"] else None
+        if scores is not None:
             fabric.log_dict(
                 {"val/miou": scores.miou, "val/pixel_accuracy": scores.pixel_accuracy}, step=done
             )
@@ -441,13 +465,11 @@ def _check_shares(batch_size: int, processes: int) -> None:
 
 def _share(data: LabelledImages, rank: int, processes: int) -> LabelledImages:
     mine = slice(rank, None, processes)
-    return replace(
-        data, names=data.names[mine], images=data.images[mine], labels=data.labels[mine]
-    )
+    return replace(data, names=data.names[mine], images=data.images[mine], labels=data.labels[mine])
 
 
-def _check_finite(meter: _Meter, done: int, last_path: Path) -> None:
-    terms = {name: value for name, value in meter.means().items() if not math.isfinite(value)}
+def _check_finite(values: Mapping[str, float], done: int, last_path: Path) -> None:
+    terms = {name: value for name, value in values.items() if not math.isfinite(value)}
     if terms:
         left = f"{last_path} holds an earlier state" if last_path.exists() else "nothing was saved"
         raise TrainingError(
@@ -529,13 +551,25 @@ def _text_of(init: Checkpoint | None) -> TextEmbeddings:
     )
 
 
-def _resume_state(saved: Checkpoint, config: TrainConfig, path: Path) -> Mapping[str, Any]:
+def _resume_state(
+    saved: Checkpoint,
+    provenance: Mapping[str, Any],
+    classes: ClassTable,
+    text: str | None,
+    path: Path,
+) -> Mapping[str, Any]:
     if saved.resume is None:
         raise CheckpointError(f"{path} cannot be resumed: it holds no optimiser state")
-    was, now = saved.resume["config"], asdict(config)
+
+    def facts(training: Mapping[str, Any], classes: ClassTable, text: str | None) -> dict[str, Any]:
+        sets = {k: v for k, v in training.items() if k.startswith(("train_", "validation_"))}
+        return {**training["config"], **sets, "classes": classes.names, "text": text}
+
+    was = facts(saved.training, saved.classes, saved.text_provenance)
+    now = facts(provenance, classes, text)
     if changed := [name for name in now if was.get(name) != now[name]]:
         raise CheckpointError(
-            f"{path} was written by another recipe; these fields differ: "
+            f"{path} was written with another recipe, other data or another text; these differ: "
             + ", ".join(f"{name} (was {was.get(name)!r}, is {now[name]!r})" for name in changed)
         )
     return saved.resume
@@ -561,10 +595,13 @@ def _provenance(
 
 def _git_revision() -> str | None:
     """Commit of the source tree this file lies in; None for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # else git would find what a virtual environment lies in
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,

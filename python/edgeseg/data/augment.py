@@ -1,8 +1,8 @@
 """Augmentation: random resize, crop, flip and photometric distortion, on the training device.
 
 Random numbers are drawn on the CPU, from one generator per image that the caller owns: a crop is
-the same on every device, and in whatever batch it is made. "Resize, then crop" is done as "crop, then resize": only the pixels of the
-crop are ever resized.
+the same on every device, and in whatever batch it is made. "Resize, then crop" is done as "crop,
+then resize": only the pixels of the crop are ever resized.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from edgeseg.classes import IGNORE
+from edgeseg.errors import ConfigError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of R, G, B in 0..255, which the network's input is free of."""
@@ -36,6 +37,9 @@ class Augmentation:
         scale_step: Scales are multiples of this above the least; 0 draws them continuously.
         max_class_share: A crop in which one class has a greater share is drawn again.
         photometric: Distort brightness, contrast, saturation and hue.
+
+    Raises:
+        ConfigError: Sizes or scales that no crop can have.
     """
 
     base: tuple[int, int]
@@ -44,6 +48,15 @@ class Augmentation:
     scale_step: float = 0.0
     max_class_share: float = 0.75
     photometric: bool = True
+
+    def __post_init__(self) -> None:
+        if min(*self.base, *self.crop) < 1:
+            raise ConfigError(f"base {self.base} and crop {self.crop} must be at least 1 pixel")
+        if not 0 < self.scales[0] <= self.scales[1] or self.scale_step < 0:
+            raise ConfigError(
+                f"scales are {self.scales} in steps of {self.scale_step}; expected the least "
+                "above 0, then the greatest, and a step of 0 (any scale between) or more"
+            )
 
     def __call__(
         self,
@@ -105,7 +118,7 @@ class Augmentation:
         u = float(torch.rand((), generator=generator))
         if self.scale_step == 0:
             return low + u * (high - low)
-        steps = round((high - low) / self.scale_step) + 1
+        steps = math.floor((high - low) / self.scale_step + 1e-6) + 1
         return low + math.floor(u * steps) * self.scale_step
 
     def _is_diverse(self, label: Tensor) -> bool:
