@@ -217,6 +217,12 @@ def test_evaluate_refuses_in_one_sentence(
     assert words in done.stderr.replace("\n", " ")
 
 
+def test_evaluate_does_not_guess_that_data_has_the_packaged_classes(labelled_frames: Path) -> None:
+    done = edgeseg("evaluate", labelled_frames)
+    assert done.returncode == 1
+    assert "--classes" in done.stderr
+
+
 def test_evaluate_names_the_classes_of_both(labelled_frames: Path, tiny_engine: Path) -> None:
     names = "red,blue,green"
     done = edgeseg("evaluate", labelled_frames, "-e", tiny_engine, "--classes", names)

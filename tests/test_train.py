@@ -359,9 +359,25 @@ def test_infinite_loss_ends_the_run_before_anything_is_overwritten(tmp_path: Pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edgeseg.train, "segmentation_loss", explode_at_the_fourth)
-        with pytest.raises(TrainingError, match=r"after iteration 4 \(head nan\).*last.pt holds"):
+        with pytest.raises(TrainingError, match=r"after iteration 4 \(head nan.*last.pt holds"):
             run(tmp_path, config)
     assert load_checkpoint(tmp_path / "last.pt").training["iteration"] == 2
+
+
+def test_infinite_weights_are_not_saved_either(tmp_path: Path) -> None:
+    config = replace(CONFIG, lr=1e38, warmup=0, save_every=1, log_every=100)
+    with pytest.raises(TrainingError, match=r"after iteration 1 \(weights .*nothing was saved"):
+        run(tmp_path, config)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_prompts_may_decay_and_the_temperature_does_not() -> None:
+    network = STDCSeg(STDCSegConfig("stdc1", 3))
+    prompt, temperature = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    config = replace(CONFIG, prompt_weight_decay=0.1, prompt_lr_scale=0.5)
+    groups = parameter_groups(network, [prompt], [temperature], config)[-2:]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert [group["lr_scale"] for group in groups] == [0.5, 0.5]
 
 
 def test_rare_classes_can_weigh_more(tmp_path: Path) -> None:
@@ -413,7 +429,7 @@ def test_learning_rate_by_hand() -> None:
 
 def test_parameter_groups_cover_each_parameter_once() -> None:
     network = STDCSeg(STDCSegConfig("stdc1", 3))
-    groups = parameter_groups(network, [], replace(CONFIG, backbone_lr_scale=0.1))
+    groups = parameter_groups(network, [], [], replace(CONFIG, backbone_lr_scale=0.1))
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in network.parameters())
     decay = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}

@@ -107,7 +107,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or not a PyTorch file: {error}") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint of PyTorch ({error!r}); expected one that "
+            "training or 'edgeseg convert' wrote"
+        ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise CheckpointError(

@@ -204,6 +204,7 @@ def train(
     if iterations is not None:
         config = replace(config, iterations=iterations, warmup=min(config.warmup, iterations // 10))
     config = config.updated(settings or [])
+    training.check_run_folder(out, resume=resume)
     if threads is not None:
         torch.set_num_threads(threads)
     table = None if text is None else TextEmbeddings.load(text)
@@ -290,7 +291,9 @@ def evaluate(
     options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
     if checkpoint is None:
         runtime = Runtime(engine, threads=threads, precision=precision)
-        table = _class_table(classes) or _model_table(runtime.classes, runtime.manifest.palette)
+        table = _class_table(classes)
+        if table is None and engine is not None:  # nobody says that data has the packaged classes
+            table = _model_table(runtime.classes, runtime.manifest.palette)
         images = load_images(data, split, table)
         described = {"runtime": repr(runtime)}
         with _progress() as advance:
@@ -353,10 +356,12 @@ def text(
 
     if bool(classes) == bool(dataset):
         raise InputError("expected either class names or --dataset; give one of the two")
-    names = _known_table(dataset).names if dataset else tuple(classes or ())
+    # Commas separate, too, as in --classes of the other commands.
+    named = [name.strip() for words in classes or () for name in words.split(",")]
+    names = _known_table(dataset).names if dataset else tuple(named)
     table = embed_classes(load_text_encoder(encoder, weights), names, template or ["{}"])
     table.save(out)
-    _print_line(f"wrote {out}: {len(names)} classes by {table.provenance}")
+    _print_line(f"wrote {out}: {', '.join(names)} by {table.provenance}")
 
 
 @app.command()

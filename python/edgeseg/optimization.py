@@ -24,13 +24,17 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 def parameter_groups(
-    network: STDCSeg, learned_text: list[nn.Parameter], config: TrainConfig
+    network: STDCSeg,
+    prompts: list[nn.Parameter],
+    temperatures: list[nn.Parameter],
+    config: TrainConfig,
 ) -> list[dict[str, Any]]:
     """Groups for SGD: backbone, new layers, the new layers' BatchNorm, and what guides them.
 
     Args:
         network: Its backbone has no group where the recipe freezes it.
-        learned_text: Prompts, and the temperature where it is learned.
+        prompts: What is learned of the text embeddings; may be empty.
+        temperatures: Of the score map's loss; empty where it is fixed.
         config: Weight decays and factors of the learning rate.
     """
     new_layers = [child for child in network.children() if child is not network.backbone]
@@ -47,7 +51,8 @@ def parameter_groups(
         group(backbone, config.weight_decay, config.backbone_lr_scale),
         group(others, config.weight_decay, 1.0),
         group(norm_parameters, 0.0, 1.0),
-        group(learned_text, config.prompt_weight_decay, config.prompt_lr_scale),
+        group(prompts, config.prompt_weight_decay, config.prompt_lr_scale),
+        group(temperatures, 0.0, config.prompt_lr_scale),  # decay would pull it towards 1
     ]
     return [g for g in groups if g["params"]]
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeseg.data import Augmentation
 from edgeseg.errors import ConfigError
 from edgeseg.losses import SCORE_TEMPERATURE, Dice, Ohem
-from edgeseg.models import BackboneName, TextGuidance
+from edgeseg.models import MIN_IMAGE_SIZE, BackboneName, TextGuidance
 from edgeseg.prompts import Preparation
 
 Prompt = Literal["fixed", "embedding", "context"]
@@ -122,6 +122,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.batch_size < 2:
             raise ConfigError("batch_size must be at least 2: BatchNorm sees one value per image")
+        if self.iterations < 1:
+            raise ConfigError(f"iterations is {self.iterations}; expected at least 1")
+        if min(*self.augmentation.crop, *self.eval_size) < MIN_IMAGE_SIZE:
+            raise ConfigError(
+                f"crops are {self.augmentation.crop} and eval_size is {self.eval_size} (height, "
+                f"width); the network needs at least {MIN_IMAGE_SIZE} pixels each way"
+            )
         if not 0 <= self.warmup < self.iterations:
             raise ConfigError(
                 f"warmup ({self.warmup}) must be shorter than the run ({self.iterations})"
@@ -134,8 +141,8 @@ class TrainConfig:
             raise ConfigError(f"temperature is {self.temperature}; expected a positive number")
         if self.text_guidance is None and (self.prompt != "fixed" or self.learn_temperature):
             raise ConfigError(
-                f"prompt is {self.prompt!r} but text_guidance is None: a network without text "
-                'guidance has no text embeddings to learn; use text_guidance="encoder"'
+                f"prompt is {self.prompt!r} but text_guidance is null: a network without text "
+                "guidance has no text embeddings to learn; use text_guidance=encoder"
             )
 
     def updated(self, assignments: Sequence[str]) -> TrainConfig:

@@ -156,12 +156,13 @@ class Trainee(nn.Module):
             assert self.network.text_embeddings is not None
             self.network.text_embeddings.copy_(text)
 
-    def learned_text(self) -> list[nn.Parameter]:
-        """Parameters outside the network that are learned."""
-        outside = [self.log_temperature]
-        if self.prompt is not None:
-            outside += self.prompt.parameters()
-        return [parameter for parameter in outside if parameter.requires_grad]
+    def prompts(self) -> list[nn.Parameter]:
+        """What is learned of the text embeddings."""
+        return [] if self.prompt is None else list(self.prompt.parameters())
+
+    def temperatures(self) -> list[nn.Parameter]:
+        """The temperature's logarithm, where it is learned."""
+        return [self.log_temperature] if self.log_temperature.requires_grad else []
 
     def text_state(self) -> dict[str, Tensor]:
         """What is kept of the part outside the network: prompts and temperature."""
@@ -251,13 +252,7 @@ def train(
         OutputError: The folder cannot be written.
         TrainingError: The loss became infinite or NaN.
     """
-    last_path = output / "last.pt"
-    if last_path.exists() != resume:
-        raise ConfigError(
-            f"{last_path} exists; resume the run or choose another folder"
-            if last_path.exists()
-            else f"there is no {last_path} to resume"
-        )
+    last_path = check_run_folder(output, resume=resume)
     if config.backbone_lr_scale == 0 and init is None and not resume:
         raise ConfigError(
             "the recipe freezes the backbone, but no network is given to start from, so it would "
@@ -293,7 +288,7 @@ def train(
         trainee.network = network
     average = copy.deepcopy(network).requires_grad_(False) if config.ema_decay else None
     optimizer = torch.optim.SGD(
-        parameter_groups(network, trainee.learned_text(), config),
+        parameter_groups(network, trainee.prompts(), trainee.temperatures(), config),
         lr=config.lr,
         momentum=config.momentum,
     )
@@ -426,7 +421,8 @@ def train(
         if any(due.values()):  # before anything is written, and in all processes or none
             reduced: Any = fabric.all_reduce(meter.read(), reduce_op="mean")
             values = {k: float(v) for k, v in reduced.items()}
-            _check_finite(values, done, last_path)
+            norms = torch.stack([p.detach().norm() for p in network.parameters()])
+            _check_finite(values | {"weights": float(norms.norm())}, done, last_path)
         if due["log"]:
             values["lr"] = learning_rate(config, iteration)
             meter.reset()
@@ -455,6 +451,22 @@ def train(
     return TrainResult(last, best or last, best_iteration)
 
 
+def check_run_folder(output: Path, *, resume: bool) -> Path:
+    """Where a run saves itself to be resumed, if the folder fits what is asked for.
+
+    Raises:
+        ConfigError: It holds a run that is not to be resumed, or none that could be.
+    """
+    last_path = output / "last.pt"
+    if last_path.exists() != resume:
+        raise ConfigError(
+            f"{last_path} exists; resume that run (--resume) or choose another folder"
+            if last_path.exists()
+            else f"there is no {last_path} to resume; start the run without --resume"
+        )
+    return last_path
+
+
 def _check_shares(batch_size: int, processes: int) -> None:
     if batch_size % processes or batch_size // processes < 2:
         raise ConfigError(
@@ -473,7 +485,7 @@ def _check_finite(values: Mapping[str, float], done: int, last_path: Path) -> No
     if terms:
         left = f"{last_path} holds an earlier state" if last_path.exists() else "nothing was saved"
         raise TrainingError(
-            f"the loss is no longer finite after iteration {done} "
+            f"the training is no longer finite after iteration {done} "
             f"({', '.join(f'{name} {value}' for name, value in terms.items())}); {left}. Start "
             "again with a lower lr, a longer warmup or precision 32-true"
         )
@@ -519,7 +531,8 @@ def _trainee(
         vectors = torch.from_numpy(text.vectors)
     elif text is not None or text_encoder is not None:
         raise ConfigError(
-            "text_guidance is None, so the network takes no text; leave the table or encoder out"
+            "text_guidance is null, so the network takes no text: leave the table or encoder out, "
+            "or have it guided (--set text_guidance=encoder)"
         )
     if prompt is not None:
         vectors = prompt().detach()
@@ -544,7 +557,7 @@ def _text_of(init: Checkpoint | None) -> TextEmbeddings:
         raise ConfigError(
             "the network is to be guided by text, but no text table is given and there is no "
             "starting checkpoint that holds one; give one (--text), or train the baseline with "
-            "text_guidance=null"
+            "--set text_guidance=null"
         )
     return TextEmbeddings.normalised(
         init.classes.names, vectors.numpy(), init.text_provenance or "unknown"

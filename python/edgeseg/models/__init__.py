@@ -2,6 +2,7 @@
 
 from edgeseg.models.pretrained import load_pretrained_backbone, load_pretrained_stdcseg
 from edgeseg.models.segmentation import (
+    MIN_IMAGE_SIZE,
     SegmentationOutput,
     STDCSeg,
     STDCSegConfig,
@@ -10,6 +11,7 @@ from edgeseg.models.segmentation import (
 from edgeseg.models.stdc import BackboneName
 
 __all__ = [
+    "MIN_IMAGE_SIZE",
     "BackboneName",
     "STDCSeg",
     "STDCSegConfig",

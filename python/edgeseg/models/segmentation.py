@@ -198,7 +198,7 @@ def _checked_embeddings(config: STDCSegConfig, text_embeddings: Tensor | None) -
     if tuple(text_embeddings.shape) != expected:
         raise ConfigError(
             f"text_embeddings have shape {tuple(text_embeddings.shape)}; {config.num_classes} "
-            f"classes need {expected}."
+            f"classes need {expected}, as wide as the backbone's last feature map."
         )
     embeddings = text_embeddings.detach().float().clone()
     norms = embeddings.norm(dim=1)
