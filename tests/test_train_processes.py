@@ -25,6 +25,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         )
         assert done.returncode == 0, done.stderr
         assert f"{processes} × cpu" in done.stdout
+        for rank in range(processes if processes > 1 else 0):  # whatever ends one ends all
+            assert f"process {rank}: NaN told" in done.stdout
+            assert f"process {rank}: full disk told" in done.stdout
         assert done.stdout.count("  6/6") == 2  # one log, whatever the number of processes
     return outputs
 
