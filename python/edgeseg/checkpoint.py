@@ -87,6 +87,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     content["model_config"] = asdict(checkpoint.model_config)
     content["classes"] = list(checkpoint.classes.names)
     content["palette"] = [list(colour) for colour in checkpoint.classes.palette]
+    content["categories"] = list(checkpoint.classes.categories)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, [buffer.getbuffer()])
@@ -122,7 +123,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             model_config=STDCSegConfig(**content["model_config"]),
             state_dict=content["state_dict"],
             classes=ClassTable(
-                tuple(content["classes"]), tuple((r, g, b) for r, g, b in content["palette"])
+                tuple(content["classes"]),
+                tuple((r, g, b) for r, g, b in content["palette"]),
+                tuple(content.get("categories", ())),
             ),
             text_provenance=content["text_provenance"],
             mean=tuple(content["mean"]),
