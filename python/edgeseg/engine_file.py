@@ -30,6 +30,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgeseg.classes import MAX_CLASSES
 from edgeseg.errors import EngineError
 from edgeseg.files import write_atomically
 
@@ -108,7 +109,7 @@ class Training(_Model):
     validation: Text = ""
     iterations: Annotated[int, Field(ge=0)] = 0
     miou: Fraction | None = None
-    iou: dict[ShortText, Fraction | None] = Field(default_factory=dict, max_length=254)
+    iou: dict[ShortText, Fraction | None] = Field(default_factory=dict, max_length=MAX_CLASSES)
     notes: Text = ""
 
 
@@ -218,7 +219,7 @@ class Manifest(_Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: ShortText
     created_by: ShortText
-    classes: Annotated[tuple[ShortText, ...], Field(min_length=1, max_length=254)]
+    classes: Annotated[tuple[ShortText, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     palette: tuple[tuple[Byte, Byte, Byte], ...]
     input: Input
     architecture: Architecture

@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeseg import _core
+from edgeseg.classes import MAX_CLASSES
 from edgeseg.errors import InputError
-
-MAX_CLASSES = 254
-"""Labels are uint8 and 255 is void."""
 
 _KERNEL_DTYPES = {
     torch.float32: "float32",

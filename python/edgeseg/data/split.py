@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgeseg.classes import IGNORE, ClassTable
+from edgeseg.classes import IGNORE, MAX_CLASSES, ClassTable
 from edgeseg.errors import InputError
 
 LABEL_SUFFIXES = frozenset({".png"})
 
-_UNKNOWN = 254  # in lookup tables only: class ids end at 253
+_UNKNOWN = MAX_CLASSES  # in lookup tables only: no class has this id
 _GREY_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's; P gives a palette's indices
 _COLOUR_MODES = ("RGB", "RGBA", "P")
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeseg.classes import MAX_CLASSES
 from edgeseg.errors import ConfigError, InputError
 from edgeseg.models.context_path import CONTEXT_CHANNELS, ContextPath, FeatureFusionModule
 from edgeseg.models.heads import SegmentationHead
@@ -23,7 +24,6 @@ TextGuidance = Literal["encoder", "decoder"]
 TEXT_CHANNELS = 1024
 """Width of F4 and of CLIP RN50's text embeddings: equal, so no projection is needed."""
 MIN_IMAGE_SIZE = 32
-MAX_CLASSES = 254  # labels are uint8, 255 is void
 
 
 @dataclass(frozen=True)
