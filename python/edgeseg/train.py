@@ -403,9 +403,6 @@ def train(
         fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        trainee.store_text_embeddings()
-        if average is not None:
-            update_average(average, network, config.ema_decay, iteration)
         meter.add(config.batch_size, terms)
 
         done = iteration + 1
@@ -418,6 +415,10 @@ def train(
                 ("save", config.save_every),
             )
         }
+        if average is not None or any(due.values()):  # costs a pass through the text encoder
+            trainee.store_text_embeddings()
+        if average is not None:
+            update_average(average, network, config.ema_decay, iteration)
         if any(due.values()):  # before anything is written, and in all processes or none
             reduced: Any = fabric.all_reduce(meter.read(), reduce_op="mean")
             values = {k: float(v) for k, v in reduced.items()}
