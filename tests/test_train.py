@@ -21,7 +21,7 @@ from edgeseg.optimization import learning_rate, parameter_groups, transfer_weigh
 from edgeseg.prompts import LearnedContexts, prepare
 from edgeseg.recipes import PRESETS, TrainConfig
 from edgeseg.text import TextEmbeddings
-from edgeseg.train import TrainResult, train
+from edgeseg.train import TrainResult, git_revision, train
 
 TABLE = ClassTable(("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 TEXT = TextEmbeddings.random(("blue", "green", "grey", "red"), seed=0)
@@ -529,16 +529,12 @@ def test_a_recipe_is_changed_by_assignments() -> None:
             CONFIG.updated([wrong])
 
 
-def test_an_installed_package_takes_no_revision_from_around_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_package_takes_no_revision_from_around_it(tmp_path: Path) -> None:
     """A virtual environment often lies in a user's own repository."""
     package = tmp_path / "venv" / "lib" / "edgeseg"
     package.mkdir(parents=True)
     git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
-    monkeypatch.setattr(edgeseg.train, "__file__", str(package / "train.py"))
-    assert edgeseg.train._git_revision() is None
-    monkeypatch.setattr(edgeseg.train, "__file__", str(tmp_path / "python/edgeseg/train.py"))
-    assert edgeseg.train._git_revision() is not None
+    assert git_revision(package / "train.py") is None
+    assert git_revision(tmp_path / "python/edgeseg/train.py") is not None

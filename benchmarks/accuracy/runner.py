@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import openvino as ov
 import torch
 from benchmarks.accuracy.plan import HEADLINE, Arm, Budget, children, recipe
 from benchmarks.accuracy.results import Result, load_result, save_result
@@ -27,7 +26,7 @@ from edgeseg.optimization import transfer_weights
 from edgeseg.recipes import TrainConfig
 from edgeseg.text import TextEmbeddings
 from edgeseg.text_encoder import TextEncoder, embed_classes, load_text_encoder
-from edgeseg.train import train
+from edgeseg.train import git_revision, train
 
 
 @dataclass(frozen=True)
@@ -294,29 +293,14 @@ def _provenance(experiment: Experiment) -> dict[str, object]:
     labels = experiment.validation.labels
     return {
         "options": experiment.budget.options,
-        "git": _git_revision(),
+        "git": git_revision(Path(__file__)),
         "edgeseg": version("edgeseg"),
         "torch": str(torch.__version__),
         "train_images": len(experiment.data),
         "validation_images": len(experiment.validation),
         "validation_sizes": sorted({f"{w}×{h}" for h, w in (label.shape for label in labels)}),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name(),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else ov.Core().get_property("CPU", "FULL_DEVICE_NAME"),
         "threads": torch.get_num_threads(),
     }
-
-
-def _git_revision() -> str | None:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return described.stdout.strip() or None
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

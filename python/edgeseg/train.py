@@ -603,13 +603,13 @@ def _provenance(
         "start": None if init is None else dict(init.training),
         "edgeseg": version("edgeseg"),
         "torch": str(torch.__version__),
-        "git": _git_revision(),
+        "git": git_revision(Path(__file__)),
     }
 
 
-def _git_revision() -> str | None:
-    """Commit of the source tree this file lies in; None for an installed package."""
-    root = Path(__file__).parents[2]
+def git_revision(source: Path) -> str | None:
+    """Commit of the source tree whose ROOT/FOLDER/FOLDER holds a file; None for installed ones."""
+    root = source.parents[2]
     if not (root / ".git").exists():  # else git would find what a virtual environment lies in
         return None
     try:
