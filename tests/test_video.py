@@ -456,6 +456,40 @@ def test_prefetch_works_while_the_consumer_does() -> None:
     assert threading.current_thread() not in reader
 
 
+def test_prefetch_of_the_newest_drops_what_waited_too_long() -> None:
+    shown = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        shown.wait(5)
+        yield from range(1, 10)
+
+    with prefetch(items(), 2, newest=True) as ahead:
+        assert next(ahead) == 0
+        shown.set()
+        deadline = time.monotonic() + 5
+        while prefetch_threads() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert list(ahead) == [8, 9], "those before them came while nobody asked"
+
+
+def test_prefetch_without_join_leaves_a_source_that_gives_nothing() -> None:
+    never = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        never.wait(30)
+
+    started = time.monotonic()
+    with prefetch(items(), 1, join=False) as ahead:
+        assert next(ahead) == 0
+    assert time.monotonic() - started < 5
+    never.set()
+    for thread in prefetch_threads():
+        thread.join(5)
+    assert prefetch_threads() == []
+
+
 def test_prefetch_depth() -> None:
     with pytest.raises(InputError, match="depth is 0"), prefetch([], 0):
         pass

@@ -7,12 +7,12 @@ import re
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
 import cv2
@@ -319,48 +319,72 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
 
 
 @contextmanager
-def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
+def prefetch(
+    items: Iterable[T], depth: int, *, newest: bool = False, join: bool = True
+) -> Iterator[Iterator[T]]:
     """Iterate over `items` in a thread of its own, at most `depth` items ahead.
 
     Order is kept. An exception of `items` is raised after everything before it was taken. Leaving
-    the block stops the thread and waits for it: for the item that it is reading, at most.
+    the block stops the thread.
 
     Args:
         items: what to iterate over.
         depth: how many items may wait, at least 1.
+        newest: read on while that many wait, and drop the oldest: what a live source shows now
+            counts, not what it showed.
+        join: on leaving, wait for the item that is being read, so that what `items` reads from can
+            be closed. Without, a source that never gives another item holds nobody up.
     """
     check_integer("depth", depth, 1)
-    room = threading.Semaphore(depth)
-    ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()  # None: the end
-    stopped = False
+    changed = threading.Condition()  # guards what follows
+    waiting: deque[T] = deque(maxlen=depth)
+    ending: BaseException | None = None
+    over = stopped = False
 
     def read() -> None:
-        ending: BaseException | None = None
+        nonlocal ending, over
+        raised: BaseException | None = None
         try:
             iterator = iter(items)
-            while room.acquire() and not stopped:
-                ready.put((next(iterator),))
+            while True:
+                with changed:
+                    changed.wait_for(lambda: stopped or newest or len(waiting) < depth)
+                    if stopped:
+                        break
+                item = next(iterator)
+                with changed:
+                    waiting.append(item)
+                    changed.notify_all()
         except StopIteration:
             pass
         except BaseException as error:  # whatever it is, the consumer waits for it
-            ending = error
-        ready.put(ending)
+            raised = error
+        with changed:
+            ending, over = raised, True
+            changed.notify_all()
 
     def take() -> Iterator[T]:
-        while isinstance(item := ready.get(), tuple):
-            room.release()
-            yield item[0]
-        if item is not None:
-            raise item
+        while True:
+            with changed:
+                changed.wait_for(lambda: waiting or over)
+                if not waiting:
+                    break
+                item = waiting.popleft()
+                changed.notify_all()
+            yield item
+        if ending is not None:
+            raise ending
 
     reader = threading.Thread(target=read, name="edgeseg-prefetch", daemon=True)
     reader.start()
     try:
         yield take()
     finally:
-        stopped = True
-        room.release()
-        reader.join()
+        with changed:
+            stopped = True
+            changed.notify_all()
+        if join:
+            reader.join()
 
 
 class VideoWriter:
