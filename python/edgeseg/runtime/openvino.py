@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,13 @@ except ModuleNotFoundError as error:
 
 PRECISIONS = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}
 _MAX_REQUESTS = 8
+_PARTS = {"onnx": 1, "openvino": 2}  # the network; the network and its weights
+_INPUT_TYPES = (ov.Type.f32, ov.Type.f16, ov.Type.u8)  # that preprocess writes
+_FLOATS = (ov.Type.f32, ov.Type.f16)  # of logits, as upsample_argmax reads them, and of weights
+_MAX_VALUES_PER_PIXEL = 1024  # of any tensor; STDC has 8
+# The key of ONNX's external data, as protobuf writes a string of eight bytes. OpenVINO would follow
+# it to any file of this machine, and an engine file is to be all that is read.
+_EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
 # The first `.data` of a process fills a table inside OpenVINO's bindings. Two threads that are both
 # first deadlock, one with the GIL, one with the table's lock: so the first one is here, where
@@ -93,15 +102,7 @@ class OpenVINOBackend:
             if target.quantized
             else next((name for name, kind in PRECISIONS.items() if kind == running), str(running))
         )
-        batch, *logits = compiled.output(0).shape
-        self.logits: tuple[int, int, int] = tuple(logits)
-        expected = len(engine.manifest.classes)
-        if batch != 1 or len(logits) != 3 or logits[0] != expected:
-            raise EngineError(
-                f"the {target.kind} target of {engine.path} gives {list(compiled.output(0).shape)} "
-                f"logits, the manifest's {expected} classes need [1, {expected}, h, w]; "
-                "export the engine again"
-            )
+        self.logits = _logits(compiled.output(0), engine, target)
         self.turn = threading.Lock()
         """Held while a request runs: one latency stream, so waiting is not counted as inference."""
         self._idle: queue.LifoQueue[Request | None] = queue.LifoQueue()
@@ -127,7 +128,17 @@ def read_model(core: ov.Core, engine: EngineFile, target: Target) -> ov.Model:
         EngineError: it is not the network that the manifest describes.
         RuntimeError: OpenVINO cannot read the part.
     """
+    if len(target.parts) != _PARTS[target.kind]:
+        raise EngineError(
+            f"the {target.kind} target of {engine.path} has {len(target.parts)} parts, "
+            f"{_PARTS[target.kind]} were expected; export the engine again"
+        )
     parts = [bytes(engine.part(name)) for name in target.parts]
+    if _EXTERNAL_DATA.search(parts[0]):
+        raise EngineError(
+            f"the {target.kind} target of {engine.path} keeps weights in another file, which is "
+            "never read; export the engine again, with its weights inside"
+        )
     if target.kind == "onnx":
         model = core.read_model(io.BytesIO(parts[0]))
     else:
@@ -144,8 +155,55 @@ def read_model(core: ov.Core, engine: EngineFile, target: Target) -> ov.Model:
             f"the {target.kind} target of {engine.path} takes {model.input().partial_shape}, "
             f"its manifest says {expected}; export the engine again"
         )
+    if (taken := model.input().element_type) not in _INPUT_TYPES:
+        raise EngineError(
+            f"the {target.kind} target of {engine.path} takes {taken.to_string()} "
+            "numbers, float32, float16 or uint8 were expected; export the engine again"
+        )
     model.reshape(expected)
+    _check_tensors(model, engine, target)
     return model
+
+
+def _check_tensors(model: ov.Model, engine: EngineFile, target: Target) -> None:
+    """Refuse weights that are no numbers, and tensors that no network for this input has."""
+    most = _MAX_VALUES_PER_PIXEL * math.prod(_shape(engine.manifest.input)[2:])
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            shape = output.partial_shape
+            if shape.is_static and math.prod(output.shape) > most:
+                raise EngineError(
+                    f"the {target.kind} target of {engine.path} makes a tensor of "
+                    f"{list(output.shape)}, at most {_MAX_VALUES_PER_PIXEL} values for each pixel "
+                    "of its input were expected; export the engine again"
+                )
+        if node.get_type_name() != "Constant" or node.get_element_type() not in _FLOATS:
+            continue
+        if not np.isfinite(node.data).all():
+            raise EngineError(
+                f"the {target.kind} target of {engine.path} has weights that are NaN or infinite "
+                f"({node.get_friendly_name()}); train or export it again"
+            )
+
+
+def _logits(output: ov.ConstOutput, engine: EngineFile, target: Target) -> tuple[int, int, int]:
+    """(K, height, width) of the output, if it is what `upsample_argmax` takes."""
+    classes, size = len(engine.manifest.classes), engine.manifest.input
+    shape = list(output.shape) if output.partial_shape.is_static else []
+    if (
+        len(shape) != 4
+        or shape[:2] != [1, classes]
+        or not 1 <= shape[2] <= size.height
+        or not 1 <= shape[3] <= size.width
+        or output.element_type not in _FLOATS
+    ):
+        raise EngineError(
+            f"the {target.kind} target of {engine.path} gives {output.partial_shape} "
+            f"{output.element_type.to_string()} logits, the manifest's {classes} classes need "
+            f"float32 [1, {classes}, h, w], no larger than the input's {size.height}×{size.width}; "
+            "export the engine again"
+        )
+    return classes, shape[2], shape[3]
 
 
 def _shape(network_input: Input) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,9 @@ from edgeseg.runtime.runtime import Precision, Runtime, packaged_engine
 # class borders; the float32 figure stays above 0.998, bfloat16's is in the manifest. What INT8 is
 # to reach is there too: it depends on the network.
 LOWEST_AGREEMENT = 0.97
+
+MAX_GOLDEN_PIXELS = 1 << 22  # a PNG of a few kilobytes could claim gigabytes
+_PNG = struct.Struct(">8sI4sII")  # signature; the first chunk's length and name; width and height
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,22 @@ def verify(
 
 
 def _decode(engine: EngineFile, name: str, flags: int) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(engine.part(name), np.uint8), flags)
+    content = engine.part(name)
+    start = bytes(content[: _PNG.size]).ljust(_PNG.size, b"\0")
+    signature, _, chunk, width, height = _PNG.unpack(start)
+    if (signature, chunk) != (b"\x89PNG\r\n\x1a\n", b"IHDR"):
+        raise EngineError(f"{name} in {engine.path} is not a PNG image; export the engine again")
+    if width * height > MAX_GOLDEN_PIXELS:
+        raise EngineError(
+            f"{name} in {engine.path} claims {width}×{height} pixels, a golden sample has "
+            f"{MAX_GOLDEN_PIXELS} at most; export the engine again"
+        )
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise EngineError(
+            f"{name} in {engine.path} cannot be decoded: {error}; export the engine again"
+        ) from error
     if image is None:
-        raise EngineError(f"{name} in {engine.path} is not an image; export the engine again")
+        raise EngineError(f"{name} in {engine.path} is a damaged PNG; export the engine again")
     return image.astype(np.uint8, copy=False)
