@@ -7,25 +7,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg import _core
 from edgeseg.arguments import check_choice, check_threads
 from edgeseg.engine_file import EngineFile, Target, open_engine
 from edgeseg.errors import EngineError, InputError
 from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
-from edgeseg.runtime.geometry import Placement, place
-from edgeseg.runtime.result import Result, Timings
+from edgeseg.runtime.pipeline import Pipeline
+from edgeseg.runtime.result import Result
 from edgeseg.video import open_source, prefetch
-
-if TYPE_CHECKING:
-    from edgeseg.runtime.openvino import OpenVINOBackend
 
 logger = logging.getLogger("edgeseg")
 
@@ -86,15 +80,14 @@ class Runtime:
         self.threads = check_threads(len(os.sched_getaffinity(0)) if threads is None else threads)
         with open_engine(packaged_engine() if engine is None else engine) as file:
             self.manifest = file.manifest
-            self._backend, target = _load_backend(file, self.threads, precision, strict)
+            self._pipeline, target = _load(file, self.threads, precision, strict)
         self.target = target.kind
         self.quantization = target.quantization
         self.classes = self.manifest.classes
         self.palette: NDArray[np.uint8] = np.array(self.manifest.palette, np.uint8)
-        self.backend = self._backend.name
-        self.device = self._backend.device
-        self.precision = self._backend.precision
-        self._place = lru_cache(maxsize=16)(self._placement)
+        self.backend = self._pipeline.name
+        self.device = self._pipeline.device
+        self.precision = self._pipeline.precision
         logger.info("%s", self)
 
     def __repr__(self) -> str:
@@ -185,57 +178,14 @@ class Runtime:
                 raise ended_early
 
     def _label(self, frame: Frame, want_confidence: bool) -> Result:
-        size = (frame.height, frame.width)
-        placement = self._place(size)
-        labels: NDArray[np.uint8] = np.empty((1, *size), np.uint8)
-        confidence = np.empty((1, *size), np.float32) if want_confidence else None
-        network_input = self.manifest.input
-        with self._backend.request() as request:
-            started = perf_counter()
-            _core.preprocess(
-                frame.pixels,
-                request.input,
-                mean=network_input.mean,
-                std=network_input.std,
-                pixel_format=frame.pixel_format,
-                content=placement.content,
-                pad=network_input.pad,
-                threads=self.threads,
-            )
-            prepared = perf_counter()
-            with self._backend.turn:
-                begun = perf_counter()
-                logits = request.run()
-                inferred = perf_counter()
-            _core.upsample_argmax(
-                logits,
-                labels,
-                source=placement.source,
-                align_corners=self.manifest.architecture.align_corners,
-                confidence=confidence,
-                threads=self.threads,
-            )
-            finished = perf_counter()
+        labels, confidence, timings = self._pipeline.label(frame, want_confidence)
         return Result(
-            labels=labels[0],
+            labels=labels,
             classes=self.classes,
             palette=self.palette,
             frame=frame,
-            confidence=None if confidence is None else confidence[0],
-            timings=Timings(
-                preprocess=1e3 * (prepared - started),
-                inference=1e3 * (inferred - begun),
-                upsample_argmax=1e3 * (finished - inferred),
-            ),
-        )
-
-    def _placement(self, size: tuple[int, int]) -> Placement:
-        _, height, width = self._backend.logits
-        return place(
-            size,
-            self.manifest.input,
-            (height, width),
-            align_corners=self.manifest.architecture.align_corners,
+            confidence=confidence,
+            timings=timings,
         )
 
 
@@ -254,16 +204,16 @@ def _several(frames: Iterable[FrameLike]) -> Iterable[FrameLike]:
     return frames
 
 
-def _load_backend(
+def _load(
     engine: EngineFile, threads: int, precision: Precision, strict: bool
-) -> tuple[OpenVINOBackend, Target]:
-    from edgeseg.runtime.openvino import OpenVINOBackend
+) -> tuple[Pipeline, Target]:
+    from edgeseg.runtime.cpu import CpuPipeline
 
     # Quantized, what is not integer arithmetic runs in what is fastest here.
     of_floats = None if precision in ("auto", "int8") else precision
 
-    def load(target: Target) -> tuple[OpenVINOBackend, Target]:
-        return OpenVINOBackend(engine, target, threads=threads, precision=of_floats), target
+    def load(target: Target) -> tuple[Pipeline, Target]:
+        return CpuPipeline(engine, target, threads=threads, precision=of_floats), target
 
     *preferred, last = _targets(engine, precision)
     for target in preferred:
