@@ -21,7 +21,9 @@ import json
 import mmap
 import os
 import re
+import reprlib
 import struct
+import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,9 +56,16 @@ def _check_part_name(name: str) -> str:
     return name
 
 
+def _check_text(text: str) -> str:
+    # A terminal obeys control characters, and these texts end up in one.
+    if any(unicodedata.category(c) == "Cc" and c not in "\t\n" for c in text):
+        raise ValueError("a text has control characters")
+    return text
+
+
 PartName = Annotated[str, AfterValidator(_check_part_name)]
-Text = Annotated[str, Field(max_length=4000)]
-ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
@@ -486,8 +495,8 @@ def _parse_manifest(path: Path, text: bytes) -> Manifest:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise EngineError(
-            f"{path} has schema version {version!r}, this edgeseg reads version {SCHEMA_VERSION}; "
-            "update edgeseg, or export the engine again with this version"
+            f"{path} has schema version {reprlib.repr(version)}, this edgeseg reads version "
+            f"{SCHEMA_VERSION}; update edgeseg, or export the engine again with this version"
         )
     try:
         # From the text: in strict JSON a list may stand for a tuple, but a string for no number.
@@ -528,4 +537,9 @@ def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(step) for step in first["loc"]) or "manifest"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}{more}"
+    return f"{_printable(place, 200)}: {_printable(first['msg'], 500)}{more}"
+
+
+def _printable(text: str, length: int) -> str:
+    """What a hostile manifest may put into a message."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])
