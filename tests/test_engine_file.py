@@ -245,10 +245,12 @@ def test_bad_fields_are_refused(engine: Path, field: str, value: object) -> None
     assert "\x1b" not in str(refusal.value)
 
 
-def test_a_manifest_cannot_claim_parts_that_are_not_there(engine: Path) -> None:
+@pytest.mark.parametrize("names", [["onnx/model.onnx"], list(PARTS)])  # together over 4 GiB
+def test_a_manifest_cannot_claim_parts_that_are_not_there(engine: Path, names: list[str]) -> None:
     with open_engine(engine) as file:
         raw = file.manifest.model_dump(mode="json")
-    raw["parts"]["onnx/model.onnx"]["size"] = 2**31
+    for name in names:
+        raw["parts"][name]["size"] = 2**31
     _with_manifest(engine, json.dumps(raw).encode())
     with pytest.raises(EngineError, match="truncated"):
         open_engine(engine)

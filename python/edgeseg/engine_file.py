@@ -69,7 +69,7 @@ ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
-TargetKind = Literal["onnx", "openvino", "tensorrt", "aoti"]
+TargetKind = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "aoti"]
 Resize = Literal["stretch", "letterbox"]
 FloatWeights = Literal["float32", "float16"]
 
@@ -182,9 +182,12 @@ class Target(_Model):
         kind: what runs it.
         parts: names of its parts; the first one is the model.
         weights: number format in which the weights are stored.
-        requires: what a machine must have, e.g. {"tensorrt": "10.3", "compute_capability": "8.7"}.
+        requires: what a machine must have to run a target that is code: "library", "version",
+            "platform", "classes", and "compute_capability" with spaces between several; see
+            `edgeseg.machine.mismatch`.
         agreement: what was measured when the target was made.
         quantization: of an INT8 target.
+        precision: what a compiled target computes in; None: the runtime chooses.
     """
 
     kind: TargetKind
@@ -193,11 +196,17 @@ class Target(_Model):
     requires: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=16)
     agreement: Annotated[tuple[Agreement, ...], Field(max_length=16)] = ()
     quantization: Quantization | None = None
+    precision: ShortText | None = None
 
     @property
     def quantized(self) -> bool:
         """Whether it computes in 8-bit integers."""
         return self.weights == "int8"
+
+    @property
+    def identity(self) -> tuple[str, bool, str | None]:
+        """What a file has one target of: the kind, INT8 or not, and the GPUs it is for."""
+        return self.kind, self.quantized, self.requires.get("compute_capability")
 
 
 class Golden(_Model):
@@ -256,7 +265,11 @@ class Manifest(_Model):
 
     def target(self, kind: TargetKind, *, quantized: bool = False) -> Target | None:
         """The target of that kind, in floating point or quantized, or None."""
-        return next((t for t in self.targets if (t.kind, t.quantized) == (kind, quantized)), None)
+        return next(iter(self.targets_of(kind, quantized=quantized)), None)
+
+    def targets_of(self, kind: TargetKind, *, quantized: bool = False) -> tuple[Target, ...]:
+        """All targets of that kind, which are compiled for different GPUs."""
+        return tuple(t for t in self.targets if (t.kind, t.quantized) == (kind, quantized))
 
 
 # --------------------------------------------------------------------------------------- layout
@@ -367,17 +380,17 @@ def write_engine(
 def add_target(
     path: str | os.PathLike[str], target: Target, parts: Mapping[str, bytes | memoryview]
 ) -> Manifest:
-    """Add a target to an engine file in place, instead of an earlier one of its kind.
+    """Add a target to an engine file in place, instead of an earlier one of the same identity.
 
-    A quantized target and one in floating point are of different kinds here.
+    A quantized target and one in floating point live side by side, and so do targets that are
+    compiled for different GPUs.
 
     Raises:
         EngineError: the file cannot be read, or the target's parts do not fit it.
         OutputError: the file cannot be written; it stays as it was.
     """
     with open_engine(path) as engine:
-        kind = (target.kind, target.quantized)
-        others = tuple(t for t in engine.manifest.targets if (t.kind, t.quantized) != kind)
+        others = tuple(t for t in engine.manifest.targets if t.identity != target.identity)
         manifest = engine.manifest.model_copy(update={"targets": (*others, target)})
         kept = {name: engine.part(name) for name in manifest.named_parts() - set(parts)}
         ordered = [name for name in engine.manifest.parts if name in kept]
@@ -443,6 +456,9 @@ def open_engine(path: str | os.PathLike[str]) -> EngineFile:
     try:
         manifest_bytes = _manifest_bytes(path, content)
         manifest = _parse_manifest(path, manifest_bytes)
+        accounted = ALIGNMENT + len(manifest_bytes) + sum(p.size for p in manifest.parts.values())
+        if len(content) < accounted:  # and no zip header could say how much that is
+            raise _truncated(path, len(content), f"more than {accounted}")
         layout = _layout(manifest_bytes, manifest.parts)
         _check_layout(path, content, layout)
     except EngineError:
