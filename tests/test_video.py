@@ -473,7 +473,7 @@ def test_prefetch_of_the_newest_drops_what_waited_too_long() -> None:
         assert list(ahead) == [8, 9], "those before them came while nobody asked"
 
 
-def test_prefetch_without_join_leaves_a_source_that_gives_nothing() -> None:
+def test_prefetch_loses_patience_with_a_source_that_gives_nothing() -> None:
     never = threading.Event()
 
     def items() -> Iterator[int]:
@@ -481,7 +481,7 @@ def test_prefetch_without_join_leaves_a_source_that_gives_nothing() -> None:
         never.wait(30)
 
     started = time.monotonic()
-    with prefetch(items(), 1, join=False) as ahead:
+    with prefetch(items(), 1, patience=0.1) as ahead:
         assert next(ahead) == 0
     assert time.monotonic() - started < 5
     never.set()

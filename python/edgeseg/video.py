@@ -320,7 +320,7 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
 
 @contextmanager
 def prefetch(
-    items: Iterable[T], depth: int, *, newest: bool = False, join: bool = True
+    items: Iterable[T], depth: int, *, newest: bool = False, patience: float | None = None
 ) -> Iterator[Iterator[T]]:
     """Iterate over `items` in a thread of its own, at most `depth` items ahead.
 
@@ -332,8 +332,8 @@ def prefetch(
         depth: how many items may wait, at least 1.
         newest: read on while that many wait, and drop the oldest: what a live source shows now
             counts, not what it showed.
-        join: on leaving, wait for the item that is being read, so that what `items` reads from can
-            be closed. Without, a source that never gives another item holds nobody up.
+        patience: seconds to wait, on leaving, for the item that is being read, so that what `items`
+            reads from can be closed; None waits as long as it takes.
     """
     check_integer("depth", depth, 1)
     changed = threading.Condition()  # guards what follows
@@ -383,8 +383,7 @@ def prefetch(
         with changed:
             stopped = True
             changed.notify_all()
-        if join:
-            reader.join()
+        reader.join(patience)
 
 
 class VideoWriter:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,6 +148,67 @@ def test_stream_reads_no_further_than_it_must(runtime: Runtime) -> None:
     assert taken <= 6
     stream.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("edgeseg")]
+
+
+def test_stream_gives_each_result_before_the_next_frame_comes(runtime: Runtime) -> None:
+    next_frame = threading.Event()
+
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        for _ in range(4):
+            assert next_frame.wait(30)
+            next_frame.clear()
+            yield colours(32, 32, RED)
+
+    stream = runtime.stream(camera())
+    for _ in range(4):
+        next_frame.set()
+        assert next(stream).labels[0, 0] == RED  # would wait for ever for a frame that never comes
+
+
+def test_stream_of_the_latest_passes_frames_over(runtime: Runtime) -> None:
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        for i in range(100):
+            yield np.full((32, 32, 3), i, np.uint8)
+            time.sleep(0.001)
+
+    seen = []
+    for result in runtime.stream(camera(), latest=True):
+        seen.append(int(result.frame.pixels[0, 0, 0]))
+        time.sleep(0.02)
+    assert seen == sorted(set(seen)), "in order, none twice"
+    assert len(seen) < 50
+    assert seen[-1] == 99, "the last one is never passed over"
+
+
+def test_leaving_a_stream_does_not_wait_for_ever(runtime: Runtime) -> None:
+    frames: queue.Queue[NDArray[np.uint8]] = queue.Queue()
+    frames.put(colours(32, 32, RED))
+
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        while True:
+            yield frames.get(timeout=30)
+
+    started = time.monotonic()
+    for result in runtime.stream(camera()):
+        assert result.labels[0, 0] == RED
+        break
+    assert time.monotonic() - started < 10
+    frames.put(colours(32, 32, RED))  # lets the thread go
+
+
+def test_stream_waits_for_a_slow_consumer(runtime: Runtime) -> None:
+    taken = 0
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        nonlocal taken
+        for i in range(12):
+            taken += 1
+            yield colours(16, 16, i % 3)
+
+    for done, result in enumerate(runtime.stream(frames()), start=1):
+        time.sleep(0.02)
+        assert result.labels[0, 0] == (done - 1) % 3
+        assert taken <= done + 3
 
 
 def test_stream_delivers_what_came_before_a_bad_frame(runtime: Runtime) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +25,7 @@ logger = logging.getLogger("edgeseg")
 Device = Literal["auto", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 _IN_FLIGHT = 2  # one frame in the network, one being prepared or finished
+_PATIENCE = 1.0  # seconds that leaving a stream waits for a caller's iterable
 
 
 def packaged_engine() -> Path:
@@ -143,39 +143,48 @@ class Runtime:
         pixel_format: PixelFormat = "bgr",
         *,
         confidence: bool = False,
+        latest: bool = False,
     ) -> Iterator[Result]:
         """Label a video file, a folder of images, a camera, a URL, or any iterable of frames.
 
-        Decoding, inference and post-processing overlap; results come in the source's order; at
-        most a few frames are in memory at once. Stop by leaving the loop.
+        Decoding, inference and post-processing overlap; results come in the source's order, each
+        as soon as it is there; at most a few frames are in memory at once. Stop by leaving the
+        loop.
+
+        Args:
+            source: see `edgeseg.video.open_source`; an iterable is iterated over in a thread of its
+                own.
+            pixel_format: what arrays of an iterable hold.
+            confidence: as for `predict`.
+            latest: label what the source shows now, and pass over frames that came while earlier
+                ones were in work: for cameras and other live sources.
 
         Raises:
             InputError: the source cannot be opened, or ends before it should; results of the frames
                 that could be read are given first.
         """
+        depth = 1 if latest else _IN_FLIGHT
         if isinstance(source, (str, os.PathLike, int)):
-            with open_source(source) as opened, prefetch(opened, _IN_FLIGHT) as decoded:
+            with open_source(source) as opened, prefetch(opened, depth, newest=latest) as decoded:
                 frames = (as_frame(item.pixels) for item in decoded)
                 yield from self._in_order(frames, confidence)
-        else:
-            frames = (as_frame(frame, pixel_format) for frame in _several(source))
-            yield from self._in_order(frames, confidence)
+            return
+        frames = (as_frame(frame, pixel_format) for frame in _several(source))
+        if not latest:
+            yield from self._in_order(frames, confidence, patience=_PATIENCE)
+            return
+        with prefetch(frames, depth, newest=True, patience=_PATIENCE) as newest:
+            yield from self._in_order(newest, confidence, patience=_PATIENCE)
 
-    def _in_order(self, frames: Iterable[Frame], confidence: bool) -> Iterator[Result]:
+    def _in_order(
+        self, frames: Iterable[Frame], confidence: bool, *, patience: float | None = None
+    ) -> Iterator[Result]:
+        """Results in the order of the frames, `_IN_FLIGHT` of them in work."""
         with ThreadPoolExecutor(_IN_FLIGHT, "edgeseg") as workers:
-            pending: deque[Future[Result]] = deque()
-            ended_early: InputError | None = None
-            try:
-                for frame in frames:
-                    if len(pending) == _IN_FLIGHT:
-                        yield pending.popleft().result()
-                    pending.append(workers.submit(self._label, frame, confidence))
-            except InputError as error:
-                ended_early = error  # what was read before it is still delivered
-            while pending:
-                yield pending.popleft().result()
-            if ended_early is not None:
-                raise ended_early
+            begun = (workers.submit(self._label, frame, confidence) for frame in frames)
+            with prefetch(begun, _IN_FLIGHT - 1, patience=patience) as pending:
+                for result in pending:
+                    yield result.result()
 
     def _label(self, frame: Frame, want_confidence: bool) -> Result:
         labels, confidence, timings = self._pipeline.label(frame, want_confidence)
