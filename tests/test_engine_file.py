@@ -273,6 +273,22 @@ def test_add_target_keeps_the_rest(engine: Path) -> None:
         assert bytes(file.part(names[1])) == b"2"
 
 
+def test_plans_for_different_gpus_live_side_by_side(engine: Path) -> None:
+    def add(capability: str, content: bytes) -> None:
+        name = f"tensorrt/sm{capability.replace('.', '')}-float16.plan"
+        requires = {"compute_capability": capability}
+        target = Target(kind="tensorrt", parts=(name,), weights="float16", requires=requires)
+        add_target(engine, target, {name: content})
+
+    add("8.7", b"old")
+    add("9.0", b"other")
+    add("8.7", b"new")
+    with open_engine(engine) as file:
+        plans = file.manifest.targets_of("tensorrt")
+        assert [bytes(file.part(plan.parts[0])) for plan in plans] == [b"other", b"new"]
+        assert file.manifest.targets_of("tensorrt", quantized=True) == ()
+
+
 def test_an_unknown_part_is_named(engine: Path) -> None:
     with open_engine(engine) as file, pytest.raises(EngineError, match="has no part 'x'"):
         file.part("x")
