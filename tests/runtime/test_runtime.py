@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import resource
 import subprocess
 import sys
 import threading
@@ -217,6 +218,18 @@ def test_stream_delivers_what_came_before_a_bad_frame(runtime: Runtime) -> None:
     assert [next(stream).labels[0, 0] for _ in range(2)] == [RED, BLUE]
     with pytest.raises(InputError, match="empty"):
         next(stream)
+
+
+def test_a_frame_asks_the_system_for_no_memory_after_warm_up(runtime: Runtime) -> None:
+    frame = np.zeros((1024, 2048, 3), np.uint8)  # its labels are 512 pages
+    for _ in range(10):
+        result = runtime.predict(frame)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        result = runtime.predict(frame)  # the last labels make room for the next
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert result.labels.shape == (1024, 2048)
+    assert faults / 50 < 100
 
 
 def test_many_threads_share_one_runtime(runtime: Runtime) -> None:
