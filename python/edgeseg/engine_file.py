@@ -192,7 +192,7 @@ class Target(_Model):
 
     kind: TargetKind
     parts: Annotated[tuple[PartName, ...], Field(min_length=1, max_length=8)]
-    weights: FloatWeights | Literal["int8"]
+    weights: FloatWeights | Literal["bfloat16", "int8"]
     requires: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=16)
     agreement: Annotated[tuple[Agreement, ...], Field(max_length=16)] = ()
     quantization: Quantization | None = None

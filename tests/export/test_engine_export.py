@@ -20,17 +20,23 @@ from edgeseg.runtime import Runtime, verify
 from edgeseg.synthetic import street
 
 
-def small_checkpoint(path: Path) -> Path:
+def small_model() -> STDCSeg:
     """An untrained text-guided network with lively BatchNorm statistics."""
     torch.manual_seed(0)
     config = STDCSegConfig(backbone="stdc1", num_classes=len(CAMVID), text_guidance="encoder")
     text = torch.nn.functional.normalize(torch.randn(len(CAMVID), 1024), dim=1)
     model = STDCSeg(config, text)
     model(torch.randn(4, 3, 96, 128))  # training mode: moves the running statistics
+    return model.eval()
+
+
+def small_checkpoint(path: Path) -> Path:
+    """A checkpoint of `small_model`."""
+    model = small_model()
     save_checkpoint(
         path,
         Checkpoint(
-            model_config=config,
+            model_config=model.config,
             state_dict=model.state_dict(),
             classes=CAMVID,
             text_provenance="random",

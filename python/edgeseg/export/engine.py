@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import edgeseg
-from edgeseg import _core
+from edgeseg import _core, trust
 from edgeseg.checkpoint import Checkpoint, load_checkpoint
 from edgeseg.engine_file import (
     Agreement,
@@ -29,8 +30,10 @@ from edgeseg.engine_file import (
     write_engine,
 )
 from edgeseg.errors import ConfigError, EngineError
+from edgeseg.export import aoti, torch_tensorrt
 from edgeseg.export.onnx import to_onnx
 from edgeseg.export.openvino import to_openvino
+from edgeseg.export.program import ComputePrecision
 from edgeseg.files import replacing
 from edgeseg.models import STDCSeg
 from edgeseg.runtime import Runtime
@@ -43,7 +46,7 @@ _GOLDEN = Golden(frame="golden/frame.png", labels="golden/labels.png")
 _GOLDEN_SIZE = (480, 640)
 _GOLDEN_SEED = 2024
 
-TargetName = Literal["onnx", "openvino"]
+TargetName = Literal["onnx", "openvino", "aoti", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,14 @@ class ExportConfig:
 
     Attributes:
         height, width: network input in pixels.
-        targets: forms to store; "onnx" is always there, "openvino" loads faster on CPUs.
-        weights: number format of the stored weights.
+        targets: forms to store; "onnx" is always there. "openvino" loads faster on CPUs. "aoti"
+            (compiled by PyTorch) and "tensorrt" (a plan, by Torch-TensorRT) are code for the
+            machine that makes them.
+        weights: number format of the stored weights of the portable forms.
+        precision: what the compiled forms compute in; "bfloat16" is for "aoti" only.
+        device: what "aoti" is compiled for, "cuda" or "cpu".
+        score_map: how a plan computes the score map: "plugin" (our kernel in it) or "native"
+            (TensorRT's layers).
         resize: "stretch" or "letterbox".
         name: the engine's name; empty takes the file's.
         license: what may be done with the weights, and why.
@@ -64,6 +73,9 @@ class ExportConfig:
     width: int = 960
     targets: tuple[TargetName, ...] = ("onnx",)
     weights: FloatWeights = "float16"
+    precision: ComputePrecision = "float16"
+    device: aoti.CompileDevice = "cuda"
+    score_map: torch_tensorrt.ScoreMap = "plugin"
     resize: Resize = "stretch"
     name: str = ""
     license: str = ""
@@ -75,9 +87,83 @@ class ExportConfig:
                 raise ConfigError(f"{side} is {pixels}; the network takes 32 to 8192 pixels")
         if self.check_frames < 1:
             raise ConfigError(f"check_frames is {self.check_frames}; at least 1 is needed")
-        unknown = set(self.targets) - {"onnx", "openvino"}
+        unknown = set(self.targets) - set(get_args(TargetName))
         if unknown:
-            raise ConfigError(f"unknown targets {sorted(unknown)}; there are 'onnx', 'openvino'")
+            raise ConfigError(
+                f"unknown targets {sorted(unknown)}; there are {get_args(TargetName)}"
+            )
+        if "tensorrt" in self.targets and self.precision == "bfloat16":
+            raise ConfigError(
+                "a TensorRT plan takes and gives float32 or float16, precision is 'bfloat16'; "
+                "choose one of these"
+            )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What targets are made of."""
+
+    model: STDCSeg
+    onnx: bytes
+    config: ExportConfig
+
+
+Made = tuple[Target, dict[str, bytes]]
+
+
+def _onnx(source: _Source) -> Made:
+    parts = {"onnx/model.onnx": source.onnx}
+    return Target(kind="onnx", parts=tuple(parts), weights=source.config.weights), parts
+
+
+def _openvino(source: _Source) -> Made:
+    names = ("openvino/model.xml", "openvino/model.bin")
+    parts = dict(zip(names, to_openvino(source.onnx, source.config.weights), strict=True))
+    return Target(kind="openvino", parts=names, weights=source.config.weights), parts
+
+
+def _aoti(source: _Source) -> Made:
+    config = source.config
+    package = aoti.to_aoti(
+        source.model, config.height, config.width, config.precision, config.device
+    )
+    requires = aoti.requirements(config.device, source.model.config.num_classes)
+    return _code("aoti", package, "pt2", config.precision, requires)
+
+
+def _tensorrt(source: _Source) -> Made:
+    config = source.config
+    plan = torch_tensorrt.to_tensorrt(
+        source.model, config.height, config.width, config.precision, config.score_map
+    )
+    requires = torch_tensorrt.requirements(source.model.config.num_classes)
+    return _code("tensorrt", plan, "plan", config.precision, requires)
+
+
+_MAKERS: Mapping[TargetName, Callable[[_Source], Made]] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "aoti": _aoti,
+    "tensorrt": _tensorrt,
+}
+
+
+def _code(
+    kind: Literal["aoti", "tensorrt"],
+    content: bytes,
+    suffix: str,
+    precision: ComputePrecision,
+    requires: dict[str, str],
+) -> Made:
+    """A target that is code, remembered as built here: only then the Runtime loads it."""
+    trust.remember(hashlib.sha256(content).hexdigest())
+    capability = requires.get("compute_capability", "")
+    device = f"sm{capability.replace('.', '')}" if capability else requires["device"]
+    name = f"{kind}/{device}-{precision}.{suffix}"
+    target = Target(
+        kind=kind, parts=(name,), weights=precision, precision=precision, requires=requires
+    )
+    return target, {name: content}
 
 
 def export_engine(
@@ -90,18 +176,21 @@ def export_engine(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ConfigError: the configuration does not fit.
-        EngineError: the engine's float32 labels do not agree with PyTorch's.
+        MissingDependencyError: a target needs a package that is not installed.
+        EngineError: a target cannot be made on this machine, or its float32 labels do not agree
+            with PyTorch's.
         OutputError: the file cannot be written.
     """
+    _check_machine(config)
     trained = load_checkpoint(Path(checkpoint))
     model = trained.model()
-    onnx_model = to_onnx(model, config.height, config.width, config.weights)
-    parts: dict[str, bytes] = {"onnx/model.onnx": onnx_model}
-    targets = [Target(kind="onnx", parts=("onnx/model.onnx",), weights=config.weights)]
-    if "openvino" in config.targets:
-        names = ("openvino/model.xml", "openvino/model.bin")
-        parts.update(zip(names, to_openvino(onnx_model, config.weights), strict=True))
-        targets.append(Target(kind="openvino", parts=names, weights=config.weights))
+    source = _Source(model, to_onnx(model, config.height, config.width, config.weights), config)
+    targets: list[Target] = []
+    parts: dict[str, bytes] = {}
+    for name in dict.fromkeys(("onnx", *config.targets)):
+        target, made = _MAKERS[name](source)
+        targets.append(target)
+        parts.update(made)
 
     network_input = Input(
         height=config.height,
@@ -124,7 +213,7 @@ def export_engine(
             # One target at a time, so that the Runtime has no choice.
             alone = manifest.model_copy(update={"targets": (target,)})
             write_engine(draft, alone, {name: parts[name] for name in alone.named_parts()})
-            agreement = _measure(draft, frames, expected)
+            agreement = _measure(draft, target, frames, expected)
             _require_agreement(target, agreement)
             measured.append(target.model_copy(update={"agreement": agreement}))
         manifest = manifest.model_copy(update={"targets": tuple(measured)})
@@ -159,6 +248,14 @@ def trained_labels(
         logits, labels[None], source=placement.source, align_corners=align_corners
     )
     return labels
+
+
+def _check_machine(config: ExportConfig) -> None:
+    """Refuse at once what this machine cannot make: compiling the rest takes minutes."""
+    if "aoti" in config.targets:
+        aoti.check_machine(config.device)
+    if "tensorrt" in config.targets:
+        torch_tensorrt.check_machine()
 
 
 def _describe(
@@ -226,10 +323,14 @@ def _require_agreement(target: Target, measured: Sequence[Agreement]) -> None:
 
 
 def _measure(
-    engine: Path, frames: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np.uint8]]
+    engine: Path,
+    target: Target,
+    frames: Sequence[NDArray[np.uint8]],
+    expected: Sequence[NDArray[np.uint8]],
 ) -> tuple[Agreement, ...]:
     results = []
-    precisions: tuple[Precision, ...] = ("float32", "auto")
+    # What is compiled computes in one precision; the portable forms, in the one they are asked for.
+    precisions: tuple[Precision, ...] = ("auto",) if target.requires else ("float32", "auto")
     for precision in precisions:
         runtime = Runtime(engine, precision=precision, strict=True)
         same = [
