@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,20 +101,22 @@ class TextEmbeddings:
                     'NAME.json ({"classes": [...], "provenance": "..."}); edgeseg text makes both'
                 )
         try:
-            vectors = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            # Mapped: what its header claims beyond the file's end is refused, not allocated.
+            vectors = np.array(np.lib.format.open_memmap(path, mode="r"))
+        except (ValueError, TypeError, SyntaxError, TokenError, OSError) as error:
             raise InputError(
-                f"{path} is not a NumPy array file: {error}; make it anew with edgeseg text"
+                f"{path} is not a NumPy array file: {_short(error)}; make it anew with edgeseg text"
             ) from error
         try:
             about = json.loads(names.read_text(encoding="utf-8"))
-            classes = tuple(str(name) for name in about["classes"])
-            provenance = str(about["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+            classes, provenance = about["classes"], str(about["provenance"])
+            if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+                raise TypeError("classes are not a list of names")
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise InputError(
-                f'{names} must be {{"classes": [...], "provenance": "..."}}: {error!r}'
+                f'{names} must be {{"classes": [...], "provenance": "..."}}: {_short(error)}'
             ) from error
-        return TextEmbeddings(classes, vectors, provenance)
+        return TextEmbeddings(tuple(classes), vectors, provenance)
 
     def save(self, path: Path | str) -> None:
         """Write ``path`` (.npy) and the JSON beside it.
@@ -160,3 +163,8 @@ class TextEmbeddings:
         provenance = self.provenance + (f"; by synonym {json.dumps(renamed)}" if renamed else "")
         means = [self.vectors[[row[s] for s in names]].mean(axis=0) for names in synonyms.values()]
         return TextEmbeddings.normalised(tuple(synonyms), np.stack(means), provenance)
+
+
+def _short(error: Exception) -> str:
+    """Some errors quote all of a file."""
+    return f"{type(error).__name__}, {str(error)[:200]}"

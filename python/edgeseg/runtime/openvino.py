@@ -89,7 +89,7 @@ class OpenVINOBackend:
             if precision is not None:
                 options[properties.hint.inference_precision] = PRECISIONS[precision]
             compiled = core.compile_model(model, "CPU", options)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # of a name in its message
             raise EngineError(
                 f"OpenVINO {ov.__version__} cannot run the {target.kind} target of {engine.path}: "
                 f"{_last_line(error)}; 'pip install -U openvino', or export the engine again"
@@ -212,4 +212,5 @@ def _shape(network_input: Input) -> list[int]:
 
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    last = lines[-1] if lines else type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in last[:500])  # it quotes the file
