@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -26,7 +26,14 @@ from rich.table import Column, Table
 
 from edgeseg import _core
 from edgeseg.classes import CLASS_TABLES, ClassTable
-from edgeseg.engine_file import FloatWeights, Manifest, Quantization, Resize, open_engine
+from edgeseg.engine_file import (
+    FloatWeights,
+    Manifest,
+    Quantization,
+    Resize,
+    TargetKind,
+    open_engine,
+)
 from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
 from edgeseg.evaluate import (
     BOUNDARY_TOLERANCE,
@@ -64,7 +71,6 @@ Classes = Annotated[
 ]
 Numbers = Annotated[Precision, typer.Option("--precision", help="Number format of the inference.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-ExtraTarget = Literal["openvino", "aoti", "tensorrt"]
 
 
 def main() -> None:
@@ -395,10 +401,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="Engine file to write, NAME.edgeseg.")],
     size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "960x720",
     target: Annotated[
-        list[ExtraTarget] | None,
+        list[str] | None,
         typer.Option(
-            help="Form to store beside ONNX: openvino loads faster on CPUs; aoti and tensorrt are "
-            "compiled for this machine. Several may be given."
+            help="Form to store beside ONNX: openvino (loads faster on CPUs), aoti or tensorrt "
+            "(compiled for this machine); may be given several times."
         ),
     ] = None,
     weights: Annotated[
@@ -424,7 +430,7 @@ def export(
 ) -> None:
     """Make an engine file from a checkpoint and compare it with PyTorch."""
     require("export", "torch", "onnx", "onnxscript")
-    from edgeseg.export import ExportConfig, export_engine
+    from edgeseg.export import ExportConfig, TargetName, export_engine
 
     width, height = _size(size)
     with diagnostics.status("exporting and comparing with PyTorch"):
@@ -434,7 +440,7 @@ def export(
             ExportConfig(
                 height=height,
                 width=width,
-                targets=("onnx", *(target or ())),
+                targets=cast("tuple[TargetName, ...]", ("onnx", *(target or ()))),
                 weights=weights,
                 precision=precision,
                 device=device,
@@ -451,6 +457,10 @@ def export(
 def quantize(
     engine: Annotated[Path, typer.Argument(help="Engine file; the target is added in place.")],
     data: Annotated[Path, typer.Option(help="Folder of the data set, as for training.")],
+    target: Annotated[
+        Literal["openvino", "onnx"],
+        typer.Option(help="openvino: for CPUs; onnx: what 'edgeseg build' makes INT8 plans of."),
+    ] = "openvino",
     split: Annotated[str, typer.Option(help="Part of the data to calibrate on.")] = "train",
     frames: Annotated[
         int, typer.Option(min=1, help="How many of its frames, evenly spread.")
@@ -461,9 +471,10 @@ def quantize(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Add an INT8 target for CPUs to an engine file, and measure what it costs.
+    """Add an INT8 target to an engine file, and measure what it costs.
 
-    It runs by itself where mIoU was measured and falls by 0.5 at most, else with --precision int8.
+    On CPUs "openvino" runs by itself where mIoU was measured and falls by 0.5 at most, else with
+    --precision int8. "onnx" is for TensorRT: 'edgeseg build --precision int8' makes plans of it.
     """
     require("export", "nncf", "torch")
     from edgeseg.data import load_images
@@ -480,6 +491,7 @@ def quantize(
         engine,
         [image.permute(1, 2, 0).numpy() for image in images],
         calibration=f"{data.name}, {split}",
+        target=target,
         validation=labelled,
         validation_name="" if labelled is None else f"{data.name}, {validation}",
         threads=threads,
@@ -656,7 +668,7 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
             for agreement in target.agreement
         )
         if target.quantization is not None:
-            measured += f"; {_cost(target.quantization)}"
+            measured += f"; {_cost(target.kind, target.quantization)}"
         table.add_row(
             f"[bold]{target.kind}[/bold]",
             escape(f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"),
@@ -664,12 +676,18 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
     console.print(table)
 
 
-def _cost(made: Quantization) -> str:
-    """What INT8 costs, and whether it is taken for that."""
+def _cost(kind: TargetKind, made: Quantization) -> str:
+    """What INT8 costs, and when it is taken for that."""
     if made.miou is None or made.float_miou is None:
-        return "mIoU not measured, so it runs only with --precision int8"
-    taken = "taken where it runs" if made.harmless else "too much less, --precision int8 takes it"
-    return f"mIoU {made.miou:.2%}, in float32 {made.float_miou:.2%} ({made.validation}): {taken}"
+        cost, taken = "mIoU not measured", "it runs only with --precision int8"
+    else:
+        cost = f"mIoU {made.miou:.2%}, in float32 {made.float_miou:.2%} ({made.validation})"
+        taken = (
+            "taken where it runs" if made.harmless else "too much less, --precision int8 takes it"
+        )
+    if kind == "onnx":
+        taken = "'edgeseg build --precision int8' makes plans of it"
+    return f"{cost}: {taken}"
 
 
 def _class_table(classes: str | None) -> ClassTable | None:
