@@ -101,7 +101,11 @@ class TextEmbeddings:
                     'NAME.json ({"classes": [...], "provenance": "..."}); edgeseg text makes both'
                 )
         try:
-            # Mapped: what its header claims beyond the file's end is refused, not allocated.
+            # What a header claims beyond the file's end is refused, not allocated: the array is
+            # mapped, and the header's own length has two bytes in version 1.0.
+            with path.open("rb") as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("a format version that np.save gives no float32 matrix")
             vectors = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, TypeError, SyntaxError, TokenError, OSError) as error:
             raise InputError(

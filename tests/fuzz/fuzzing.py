@@ -4,9 +4,10 @@
     python -m tests.fuzz.engine_file --seconds 60
     python -m tests.fuzz.engine_file FILE...      # only these inputs, e.g. what a run has found
 
-A check takes one input, returns in a word what became of it, and raises `BrokenPromiseError` (or anything
-else) where a promise was broken. Inputs that break one are written into `tests/fuzz/found/`; once
-mended they move into `tests/fuzz/corpus/`, which every test run goes through.
+A check takes one input, returns in a word what became of it, and raises `BrokenPromiseError`, or
+anything else, where a promise was broken. Inputs that break one are written into
+`tests/fuzz/found/`; once mended they move into `tests/fuzz/corpus/`, which every test run goes
+through.
 """
 
 from __future__ import annotations

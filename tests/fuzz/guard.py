@@ -67,7 +67,7 @@ def bounded_memory(size: int) -> Iterator[None]:
     allowed = BYTES_PER_FILE_BYTE * size + BYTES_OF_ANY_FILE
     if peak > allowed:
         raise BrokenPromiseError(
-            f"{peak} bytes were held for a file of {size}, at most {allowed} expected"
+            f"{peak} bytes were held for a file of {size}, {allowed} at most were expected"
         )
 
 
