@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,19 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor
-from tests.export.test_engine_export import small_model
+from tests.export.test_engine_export import small_checkpoint, small_model
 from torch import Tensor
 from torch._inductor.exc import InvalidCxxCompiler
 
 from edgeseg import ops
+from edgeseg.engine_file import open_engine
 from edgeseg.errors import EngineError
-from edgeseg.export import aoti
+from edgeseg.export import ExportConfig, aoti, export_engine
 from edgeseg.export.program import COMPUTE_PRECISIONS, exported_program, fold_batch_norms
+from edgeseg.machine import mismatch
 from edgeseg.models import STDCSeg
+from edgeseg.runtime import Runtime
+from edgeseg.trust import built_here
 
 SIZE = (64, 96)
 
@@ -35,10 +40,45 @@ def image() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def package(model: STDCSeg, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("aoti") / "model.pt2"
-    path.write_bytes(aoti.to_aoti(model, *SIZE, "float32", "cpu"))
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Exported with a record of its own of what this machine built."""
+    folder = tmp_path_factory.mktemp("aoti")
+    config = ExportConfig(
+        *SIZE, targets=("aoti",), precision="float32", device="cpu", check_frames=1
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        export_engine(small_checkpoint(folder / "small.pt"), folder / "small.edgeseg", config)
+        yield folder / "small.edgeseg"
+
+
+@pytest.fixture(scope="module")
+def package(engine: Path) -> Path:
+    path = engine.with_name("model.pt2")
+    with open_engine(engine) as file:
+        path.write_bytes(file.part("aoti/cpu-float32.pt2"))
     return path
+
+
+def test_the_file_says_what_the_package_is_and_how_exact(engine: Path) -> None:
+    with open_engine(engine) as file:
+        portable, target = file.manifest.targets
+        (agreement,) = target.agreement
+        assert portable.kind == "onnx"
+        assert (target.kind, target.weights, target.precision) == ("aoti", "float32", "float32")
+        assert (agreement.precision, agreement.device) == ("float32", "cpu")
+        assert agreement.pixels >= 0.998
+        assert built_here(file.manifest.parts[target.parts[0]].sha256)
+        assert not built_here(file.manifest.parts[portable.parts[0]].sha256)
+        assert mismatch(target, None, len(file.manifest.classes), torch.__version__) is None
+        other = mismatch(target, None, len(file.manifest.classes), "2.10.0")
+    assert other is not None
+    assert "--target aoti" in other
+
+
+def test_the_runtime_takes_the_portable_target_of_such_a_file(engine: Path) -> None:
+    runtime = Runtime(engine)
+    assert runtime.target == "onnx"
 
 
 def test_a_package_computes_the_network_and_calls_our_operator_once(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import edgeseg
 from edgeseg import _core, trust
@@ -27,6 +28,7 @@ from edgeseg.engine_file import (
     Resize,
     Target,
     Training,
+    open_engine,
     write_engine,
 )
 from edgeseg.errors import ConfigError, EngineError
@@ -223,13 +225,23 @@ def export_engine(
 def trained_labels(
     model: STDCSeg, frame: NDArray[np.uint8], network_input: Input
 ) -> NDArray[np.uint8]:
-    """Labels H×W uint8 that the network gives in PyTorch float32 for a BGR frame H×W×3.
+    """Labels H×W uint8 that the network gives in PyTorch float32 for a BGR frame H×W×3."""
+    return _labels(model, frame, network_input, align_corners=model.config.align_corners)
+
+
+def _labels(
+    network: Callable[[Tensor], Tensor],
+    frame: NDArray[np.uint8],
+    network_input: Input,
+    *,
+    align_corners: bool,
+) -> NDArray[np.uint8]:
+    """Labels that a network gives, 1×3×h×w float32 -> logits 1×K×⌈h/8⌉×⌈w/8⌉ float32.
 
     The kernels around the network are the Runtime's own, so that a comparison with its labels
     compares the networks; the kernels are compared with their slow twins elsewhere.
     """
     size = frame.shape[0], frame.shape[1]
-    align_corners = model.config.align_corners
     grid = (-(-network_input.height // 8), -(-network_input.width // 8))
     placement = place(size, network_input, grid, align_corners=align_corners)
     image = np.empty((3, network_input.height, network_input.width), np.float32)
@@ -243,7 +255,7 @@ def trained_labels(
         pad=network_input.pad,
     )
     with torch.inference_mode():
-        logits = model(torch.from_numpy(image)[None]).numpy()
+        logits = network(torch.from_numpy(image)[None]).numpy()
     _core.upsample_argmax(
         logits, labels[None], source=placement.source, align_corners=align_corners
     )
@@ -328,22 +340,43 @@ def _measure(
     frames: Sequence[NDArray[np.uint8]],
     expected: Sequence[NDArray[np.uint8]],
 ) -> tuple[Agreement, ...]:
+    if target.requires.get("device") == "cpu":
+        return (_measure_cpu_package(engine, target, frames, expected),)
     results = []
     # What is compiled computes in one precision; the portable forms, in the one they are asked for.
     precisions: tuple[Precision, ...] = ("auto",) if target.requires else ("float32", "auto")
     for precision in precisions:
         runtime = Runtime(engine, precision=precision, strict=True)
-        same = [
-            np.mean(runtime.predict(frame).labels == labels)
-            for frame, labels in zip(frames, expected, strict=True)
-        ]
-        pixels = float(np.mean(same))
-        results.append(
-            Agreement(
-                precision=runtime.precision,
-                device=runtime.device,
-                frames=len(frames),
-                pixels=pixels,
-            )
-        )
+        labels = [runtime.predict(frame).labels for frame in frames]
+        results.append(_agreement(runtime.precision, runtime.device, labels, expected))
     return tuple({result.precision: result for result in results}.values())
+
+
+def _measure_cpu_package(
+    engine: Path,
+    target: Target,
+    frames: Sequence[NDArray[np.uint8]],
+    expected: Sequence[NDArray[np.uint8]],
+) -> Agreement:
+    """For PyTorch programs: the Runtime has something faster for CPUs, and does not load it."""
+    assert target.precision is not None
+    with open_engine(engine) as file:
+        network = aoti.load(bytes(file.part(target.parts[0])), target.precision)
+        manifest = file.manifest
+    align_corners = manifest.architecture.align_corners
+    labels = [
+        _labels(network, frame, manifest.input, align_corners=align_corners) for frame in frames
+    ]
+    return _agreement(target.precision, "cpu", labels, expected)
+
+
+def _agreement(
+    precision: str,
+    device: str,
+    labels: Sequence[NDArray[np.uint8]],
+    expected: Sequence[NDArray[np.uint8]],
+) -> Agreement:
+    same = [np.mean(a == b) for a, b in zip(labels, expected, strict=True)]
+    return Agreement(
+        precision=precision, device=device, frames=len(same), pixels=float(np.mean(same))
+    )
