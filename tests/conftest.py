@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import cv2
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a build with CUDA")
     config.addinivalue_line("markers", "gpu: needs a build with CUDA and a CUDA device")
     config.addinivalue_line("markers", "cuda_emulation: needs g++ and the CUDA toolkit's headers")
+    config.addinivalue_line("markers", "cuda_toolkit: needs the CUDA toolkit's ptxas and cuobjdump")
     config.addinivalue_line(
         "markers", "tensorrt_bindings: needs the Python half of tensorrt.plugin"
     )
@@ -44,6 +46,8 @@ def _missing() -> dict[str, str]:
     missing = {}
     if reason := missing_for_emulation():
         missing["cuda_emulation"] = reason
+    if unfound := [tool for tool in ("ptxas", "cuobjdump") if which(tool) is None]:
+        missing["cuda_toolkit"] = f"not on PATH: {', '.join(unfound)}"
     if plugin_folder() is None:
         missing["tensorrt_bindings"] = "no tensorrt-cu13-bindings: pip install 'edgeseg[test]'"
     if find_spec("torch_tensorrt") is None or find_spec("tensorrt_rtx") is None:

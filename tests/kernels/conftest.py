@@ -23,7 +23,8 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
 def cuda_emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """What `edgeseg._core.cuda` is, from the same sources, computing on the host in its memory."""
     library = tmp_path_factory.mktemp("cuda") / "cuda_emulation.so"
-    build.build((*build.KERNELS, build.HERE / "module.cpp"), library)
+    sources = (*build.KERNELS, build.HERE / "plugin.cu", build.HERE / "module.cpp")
+    build.build(sources, library)
     spec = importlib.util.spec_from_file_location("cuda_emulation", library)
     assert spec is not None
     assert spec.loader is not None

@@ -38,7 +38,10 @@ def build(sources: Iterable[Path], library: Path) -> Path:
     """Compiles `sources` and the scheduler into the shared `library`, beside its objects."""
     import pybind11
 
+    for header in (CSRC / "cuda").glob("*.cuh"):
+        (library.parent / header.name).write_text(rewrite(header.read_text()))
     includes = (
+        library.parent,  # before the headers as they were written
         HERE / "shim",  # before the toolkit
         CSRC / "cuda",
         CSRC / "include",

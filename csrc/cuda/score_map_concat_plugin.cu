@@ -1,0 +1,38 @@
+// The kernel as TensorRT's ahead-of-time plugin launches it: no host code, tensors linear NCHW,
+// arguments in TensorRT's order, which is inputs, extra scalars, outputs. Compiled to PTX.
+// python/edgeseg/plugin.py says the same to TensorRT: names, scalars, grid and block.
+#include "score_map_concat.cuh"
+
+namespace {
+
+// An image's rows are contiguous, so that h×w pixels are one row of them.
+template <typename T>
+__device__ __forceinline__ edgeseg::Tensor linear(const T* data, int n, int channels, int pixels) {
+    const std::ptrdiff_t plane = pixels;
+    // The type is that of the kernel; `dtype` is for the host.
+    return {const_cast<T*>(data), {}, n, channels, 1, pixels, channels * plane, plane, plane, 1};
+}
+
+template <typename T>
+__device__ __forceinline__ void score_map_concat(const T* features, const float* text, int n,
+                                                 int channels, int pixels, int classes, T* out) {
+    using namespace edgeseg::cuda;
+    const edgeseg::Tensor from = linear(features, n, channels, pixels);
+    const edgeseg::Tensor to = linear(out, n, channels + classes, pixels);
+    score_map_concat_block<T, false>(from, text, classes, to, access_to<T>(from, text, to, false));
+}
+
+}  // namespace
+
+// features n×channels×h×w, text classes×channels, pixels = h*w, out n×(channels+classes)×h×w.
+// Grid ceil(n*pixels / 8) × ceil(classes / 31); block: channels / 8 threads, rounded up to whole
+// warps, at most 128; no dynamic shared memory.
+#define EDGESEG_PLUGIN(dtype, T)                                                          \
+    extern "C" __global__ void __launch_bounds__(edgeseg::cuda::kMaxThreads, 3)           \
+        edgeseg_score_map_concat_##dtype(const T* features, const float* text, int n,     \
+                                         int channels, int pixels, int classes, T* out) { \
+        score_map_concat(features, text, n, channels, pixels, classes, out);              \
+    }
+EDGESEG_PLUGIN(float32, float)
+EDGESEG_PLUGIN(float16, __half)
+EDGESEG_PLUGIN(bfloat16, __nv_bfloat16)
