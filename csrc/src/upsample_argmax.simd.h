@@ -122,9 +122,10 @@ inline void label_cell_row(const UpsampleScratch& scratch, int count, const floa
     }
 }
 
-// e^x for x <= 0, to about one ulp: 2^n * 2^r, |r| <= 1/2, by a polynomial.
+// e^x for x <= 0, to about one ulp: 2^n * 2^r, |r| <= 1/2, by a polynomial. NaN is taken for -87,
+// so that no exponent overflows.
 inline Floats exp_of_negative(Floats x) {
-    x = x < -87.0f ? broadcast(-87.0f) : x;
+    x = x > -87.0f ? x : broadcast(-87.0f);
     const Floats scaled = x * 1.44269504f;
     const Floats rounder = broadcast(0x1.8p23f);
     const Floats rounded = scaled + rounder;
