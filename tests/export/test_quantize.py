@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from tests.export.test_engine_export import small_checkpoint
 from typer.testing import CliRunner
 
@@ -50,6 +52,24 @@ def engine(
     shutil.copyfile(float_engine, path)
     quantize_engine(
         path, frames_of(streets), calibration="streets", validation=streets, validation_name="same"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def portable(
+    float_engine: Path, streets: LabelledImages, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Quantized on the same streets into the form for TensorRT."""
+    path = tmp_path_factory.mktemp("qdq") / "small.edgeseg"
+    shutil.copyfile(float_engine, path)
+    quantize_engine(
+        path,
+        frames_of(streets),
+        calibration="streets",
+        target="onnx",
+        validation=streets,
+        validation_name="same",
     )
     return path
 
@@ -279,12 +299,160 @@ def test_a_checkpoint_has_no_precision_to_choose() -> None:
         run("evaluate", "data", "--checkpoint", "x.pt", "--precision", "int8")
 
 
+def portable_graph(portable: Path) -> onnx.GraphProto:
+    with open_engine(portable) as file:
+        return onnx.load_from_string(bytes(file.part("onnx/int8.onnx"))).graph
+
+
+def test_the_portable_form_is_recorded_like_the_other(engine: Path, portable: Path) -> None:
+    with open_engine(engine) as file:
+        expected = file.manifest.targets[1].quantization
+    with open_engine(portable) as file:
+        _, int8 = file.manifest.targets
+        sizes = {name: part.size for name, part in file.manifest.parts.items()}
+    assert (int8.kind, int8.weights, int8.parts) == ("onnx", "int8", ("onnx/int8.onnx",))
+    assert sizes["onnx/int8.onnx"] < 0.6 * sizes["onnx/model.onnx"]
+    [agreement] = int8.agreement
+    assert 0.5 < agreement.pixels < 1.0
+    made = int8.quantization
+    assert expected is not None
+    assert made is not None
+    assert (made.method, made.calibration) == (expected.method, expected.calibration)
+    assert made.float_miou == pytest.approx(expected.float_miou)
+    assert made.miou is not None
+    assert verify(portable, precision="int8").ok
+
+
+def test_its_integers_are_signed_and_symmetric_as_tensorrt_wants_them(portable: Path) -> None:
+    graph = portable_graph(portable)
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    weights = 0
+    for node in graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        what, scale, zero_point = node.input
+        assert constants[scale].dtype == np.float32
+        assert (constants[scale] > 0).all()
+        assert constants[zero_point].dtype == np.int8
+        assert not constants[zero_point].any()
+        if what in constants:
+            assert node.op_type == "DequantizeLinear"  # the weights themselves are integers
+            stored = constants[what]
+            assert stored.dtype == np.int8
+            assert constants[scale].shape == (stored.shape[0],)
+            assert [a.i for a in node.attribute if a.name == "axis"] == [0]
+            assert np.abs(stored.astype(int)).max() >= 126  # of each channel the whole range
+            weights += 1
+        else:
+            assert constants[scale].shape == ()
+    assert weights > 30
+    assert b"/tmp/" not in graph.SerializeToString()
+
+
+def test_every_convolution_takes_integers_but_the_score_map(portable: Path) -> None:
+    graph = portable_graph(portable)
+    made_by = {name: node for node in graph.node for name in node.output}
+
+    def from_integers(name: str) -> bool:
+        node = made_by.get(name)
+        if node is None:
+            return False
+        if node.op_type == "Concat":  # a DequantizeLinear of one scale passes it
+            return all(from_integers(part) for part in node.input)
+        return node.op_type == "DequantizeLinear"
+
+    in_floats = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv" and not all(from_integers(name) for name in node.input[:2])
+    ]
+    of_cosines = [n for n in in_floats if made_by[n.input[0]].op_type == "Div"]
+    assert len(of_cosines) == 1
+    # The gate of the fusion works on one pixel.
+    assert all("gate" in n.input[1] for n in in_floats if n not in of_cosines)
+    concats = [n for n in graph.node if n.op_type == "Concat"]
+    scales = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    for concat in concats:
+        of_parts = {
+            float(scales[made_by[name].input[1]])
+            for name in concat.input
+            if made_by[name].op_type == "DequantizeLinear"
+        }
+        assert len(of_parts) <= 1
+    for node in graph.node:
+        if node.op_type in ("Abs", "ReduceMax", "Pow", "ReduceSum", "Sqrt", "Div", "Where"):
+            assert not any(from_integers(name) for name in node.input), node.name
+
+
+def test_a_second_reader_computes_the_same(portable: Path, streets: LabelledImages) -> None:
+    import onnxruntime
+
+    from edgeseg.export.quantize import _tensor
+    from edgeseg.runtime.openvino import OpenVINOBackend
+
+    with open_engine(portable) as file:
+        target = file.manifest.targets[1]
+        backend = OpenVINOBackend(file, target, threads=1, precision=None)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(
+            bytes(file.part(target.parts[0])), options, providers=["CPUExecutionProvider"]
+        )
+        image = _tensor(frames_of(streets)[0], file.manifest.input)
+    [theirs] = session.run(["logits"], {"image": image})
+    with backend.request() as request:
+        request.input[:] = image[0]
+        ours = request.run().copy()
+    assert np.mean(theirs.argmax(1) == ours.argmax(1)) > 0.9  # random weights: many near ties
+    assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.99
+
+
+def test_the_portable_form_runs_only_where_int8_is_asked_for(
+    engine: Path, portable: Path, tmp_path: Path, streets: LabelledImages
+) -> None:
+    assert Runtime(portable, strict=True).precision != "int8"
+    asked = Runtime(portable, strict=True, precision="int8")
+    assert (asked.target, asked.precision) == ("onnx", "int8")
+    with open_engine(portable) as file:
+        [_, target] = file.manifest.targets
+        parts = {name: bytes(file.part(name)) for name in target.parts}
+    assert asked.quantization == target.quantization
+
+    both = with_cost(engine, tmp_path / "both.edgeseg", 0.0)
+    for _ in range(2):  # the second one replaces the first, not the others
+        add_target(both, target, parts)
+    with open_engine(both) as file:
+        kinds = [(t.kind, t.weights) for t in file.manifest.targets]
+    assert kinds == [("onnx", "float16"), ("openvino", "int8"), ("onnx", "int8")]
+    for precision in ("auto", "int8"):
+        assert Runtime(both, precision=precision).target == "openvino"  # type: ignore[arg-type]
+
+
+def test_a_target_that_nobody_quantizes(float_engine: Path, streets: LabelledImages) -> None:
+    with pytest.raises(InputError, match="target 'aoti' is unknown; use 'openvino' or 'onnx'"):
+        quantize_engine(
+            float_engine,
+            frames_of(streets),
+            calibration="streets",
+            target="aoti",  # type: ignore[arg-type]
+        )
+
+
+def test_without_onnx_runtime_the_extra_is_named(
+    float_engine: Path, streets: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependencyError, match=r"ONNX Runtime .*edgeseg\[export\]"):
+        quantize_engine(float_engine, frames_of(streets), calibration="streets", target="onnx")
+
+
 @pytest.mark.parametrize(
     ("drop", "words"),
     [
         (0.004, "mIoU 74.60%, in float32 75.00% (same): taken where it runs"),
         (0.2, "mIoU 55.00%, in float32 75.00% (same): too much less"),
-        (None, "mIoU not measured, so it runs only with --precision int8"),
+        (None, "mIoU not measured: it runs only with --precision int8"),
     ],
 )
 def test_info_tells_the_cost(engine: Path, tmp_path: Path, drop: float | None, words: str) -> None:

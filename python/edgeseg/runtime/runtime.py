@@ -239,6 +239,8 @@ def _targets(engine: EngineFile, precision: Precision) -> list[Target]:
     """Targets that this machine may run in that precision, best first."""
     quantized = engine.manifest.target("openvino", quantized=True)
     if precision == "int8":
+        # The ONNX form is for TensorRT; here it is only simulated, which is slow but exact.
+        quantized = quantized or engine.manifest.target("onnx", quantized=True)
         if quantized is None:
             raise EngineError(
                 f"{engine.path} has no INT8 target; make one with 'edgeseg quantize', or run it in "
