@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from edgeseg import plugin
 from edgeseg.errors import EngineError, MissingDependencyError
 from edgeseg.export.program import ComputePrecision, exported_program
 from edgeseg.machine import this_platform
@@ -70,7 +71,8 @@ def to_tensorrt(
         device: where PyTorch holds the weights while they are converted.
 
     Raises:
-        EngineError: Torch-TensorRT or TensorRT refuses the network.
+        EngineError: Torch-TensorRT or TensorRT refuses the network, or edgeseg was built without
+            CUDA and has no kernel for the plugin.
     """
     from torch_tensorrt.dynamo import convert_exported_program_to_serialized_trt_engine as convert
 
@@ -129,10 +131,12 @@ def define_plugin(trt: Any, trtp: Any) -> None:
     Args:
         trt: the module `tensorrt`.
         trtp: the module `tensorrt.plugin`.
-    """
-    from edgeseg import plugin
 
-    dtypes = {
+    Raises:
+        EngineError: edgeseg was built without CUDA.
+    """
+    ptx = plugin.ptx()
+    dtypes: dict[Any, plugin.DType] = {
         trt.DataType.FLOAT: "float32",
         trt.DataType.HALF: "float16",
         trt.DataType.BF16: "bfloat16",
@@ -160,4 +164,4 @@ def define_plugin(trt: Any, trtp: Any) -> None:
         scalars = trtp.SymIntExprs(len(kernel.scalars))
         for index, value in enumerate(kernel.scalars):
             scalars[index] = trtp.SymInt32(value)  # an int would become an untyped expression
-        return kernel.entry, plugin.ptx(), params, scalars
+        return kernel.entry, ptx, params, scalars
