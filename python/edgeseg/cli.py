@@ -31,6 +31,7 @@ from edgeseg.engine_file import (
     Manifest,
     Quantization,
     Resize,
+    Target,
     TargetKind,
     open_engine,
 )
@@ -46,6 +47,7 @@ from edgeseg.evaluate import (
     evaluation_size,
 )
 from edgeseg.evaluate.picture import check_picture_path, write_confusion
+from edgeseg.export.tensorrt import PlanKind, PlanPrecision, build_engine
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
@@ -500,6 +502,52 @@ def quantize(
 
 
 @app.command()
+def build(
+    engine: Annotated[Path, typer.Argument(help="Engine file; the plan is added in place.")],
+    target: Annotated[
+        PlanKind,
+        typer.Option(help="tensorrt: for the GPU here. tensorrt-rtx: needs no GPU to build."),
+    ],
+    precision: Annotated[
+        PlanPrecision,
+        typer.Option(help="What it computes in; auto: INT8 if measured to be harmless, float16."),
+    ] = "auto",
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="TensorRT's timings of earlier builds; default: in ~/.cache/edgeseg."),
+    ] = None,
+    optimization_level: Annotated[
+        int, typer.Option(min=0, max=5, help="How long TensorRT searches.")
+    ] = 3,
+    capabilities: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="tensorrt-rtx: compute capabilities, 8.6,8.9; default: the GPU here, or all.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Add a plan for GPUs to an engine file, and check it where there is one. No torch."""
+    with _progress("building") as advance:
+        manifest = build_engine(
+            engine,
+            target,
+            precision=precision,
+            capabilities=() if capabilities is None else tuple(capabilities.split(",")),
+            timing_cache=timing_cache,
+            optimization_level=optimization_level,
+            progress=advance,
+        )
+    _print_manifest(engine, manifest, as_json)
+    if not as_json and not manifest.targets[-1].agreement:
+        _print_line(
+            "the plan was not run: no GPU that it is for is here. A device loads what another "
+            "machine built only with Runtime(trust=True)"
+        )
+
+
+@app.command()
 def info(
     engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
     as_json: Json = False,
@@ -669,11 +717,22 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
         )
         if target.quantization is not None:
             measured += f"; {_cost(target.kind, target.quantization)}"
-        table.add_row(
-            f"[bold]{target.kind}[/bold]",
-            escape(f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"),
-        )
+        row = f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"
+        if target.requires:
+            row += f"; {_needs(target)}"
+        table.add_row(f"[bold]{target.kind}[/bold]", escape(row))
     console.print(table)
+
+
+def _needs(target: Target) -> str:
+    """What a machine must have for a target that is code."""
+    needs = target.requires
+    listed = [f"{needs.get('library', target.kind)} {needs.get('version', '')}".strip()]
+    if "compute_capability" in needs:
+        listed.append(f"compute capability {', '.join(needs['compute_capability'].split())}")
+    if "platform" in needs:
+        listed.append(needs["platform"])
+    return f"computes in {target.precision}, needs {', '.join(listed)}"
 
 
 def _cost(kind: TargetKind, made: Quantization) -> str:

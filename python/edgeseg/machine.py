@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from dataclasses import dataclass
 from importlib import import_module
@@ -56,6 +57,15 @@ def gpus() -> tuple[Gpu, ...]:
     except Exception:  # whatever a missing, old or broken driver makes of it: no GPU to use
         return ()
     return tuple(found)
+
+
+def driver_installed() -> bool:
+    """Whether NVIDIA's driver is on this machine; there need not be a device."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def this_platform() -> str:
