@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -15,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from tests.export.tensorrt_stub import plugin_folder
-from tests.kernels.cuda_emulation.build import missing as missing_for_emulation
+from tests.kernels.cuda_emulation import build
 
 from edgeseg import _core
 from edgeseg.engine_file import (
@@ -45,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _missing() -> dict[str, str]:
     """Markers that cannot run here, and why; EDGESEG_REQUIRE_GPU=1 lets those of a GPU fail."""
     missing = {}
-    if reason := missing_for_emulation():
+    if reason := build.missing():
         missing["cuda_emulation"] = reason
     if unfound := [tool for tool in ("ptxas", "cuobjdump") if which(tool) is None]:
         missing["cuda_toolkit"] = f"not on PATH: {', '.join(unfound)}"
@@ -131,3 +133,17 @@ def tiny_engine(
 ) -> Path:
     """An engine file that labels each pixel by its brightest channel."""
     return write_tiny_engine(tmp_path_factory.mktemp("engine") / "tiny.edgeseg")
+
+
+@pytest.fixture(scope="session")
+def cuda_emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """What `edgeseg._core.cuda` is, from the same sources, computing on the host in its memory."""
+    library = tmp_path_factory.mktemp("cuda") / "cuda_emulation.so"
+    sources = (*build.KERNELS, build.HERE / "plugin.cu", build.HERE / "module.cpp")
+    build.build(sources, library)
+    spec = importlib.util.spec_from_file_location("cuda_emulation", library)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
