@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -48,11 +48,15 @@ from edgeseg.evaluate import (
 )
 from edgeseg.evaluate.picture import check_picture_path, write_confusion
 from edgeseg.export.tensorrt import PlanKind, PlanPrecision, build_engine
+from edgeseg.files import write_atomically
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
 from edgeseg.runtime.result import Picture
 from edgeseg.runtime.runtime import Precision
+
+if TYPE_CHECKING:
+    from edgeseg.bench import BenchReport
 
 app = typer.Typer(
     name="edgeseg",
@@ -582,6 +586,46 @@ def verify(
 
 
 @app.command()
+def bench(
+    engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
+    frame: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT, a picture or a video; default: the network's size."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="How long to measure.")] = 10.0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write a page, .md.")] = None,
+    precision: Numbers = "auto",
+    threads: Threads = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load compiled targets from elsewhere, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an engine here: the network alone, and from frame to labels, and how steady."""
+    from edgeseg.bench import bench as measure
+    from edgeseg.bench import markdown, read_frames
+
+    frames = [] if frame is None else read_frames(frame)
+    with diagnostics.status("measuring"):
+        measured = measure(
+            engine,
+            frames=frames,
+            seconds=seconds,
+            threads=threads,
+            precision=precision,
+            trust=trust,
+        )
+    if out is not None:
+        write_atomically(out, [markdown(measured).encode()])
+    if as_json:
+        _print_json(asdict(measured))
+        return
+    _print_bench(measured)
+    if out is not None:
+        _print_line(f"wrote {out}")
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what this installation has, and what is missing."""
     from edgeseg.doctor import examine
@@ -655,6 +699,28 @@ def _print_report(report: Report, as_json: bool) -> None:
     console.print(stages, areas)
     for path in report.written:
         _print_line(f"wrote {path}")
+
+
+def _print_bench(report: BenchReport) -> None:
+    from edgeseg.bench import facts, rows
+
+    _print_line(report.runtime)
+    _print_line(f"{report.golden:.3%} of the golden sample's pixels as trained")
+    numbers = ("p50 ms", "p90", "p99", "max", "FPS", "calls")
+    times = Table(f"{report.frame} frame", *(Column(name, justify="right") for name in numbers))
+    for name, row in rows(report).items():
+        ms = (f"{value:.2f}" for value in (row.p50, row.p90, row.p99, row.max))
+        times.add_row(name, *ms, f"{row.fps:.1f}", str(len(row.ms)))
+    for stage, median in report.stages_ms.items():
+        times.add_row(f"  {stage}", f"{median:.2f}", *[""] * 5)
+    numbers = ("frames", "missed", "jitter ms")
+    sources = Table("source", *(Column(name, justify="right") for name in numbers))
+    for source in report.sources:
+        jitter = f"{source.jitter_ms:.2f}"
+        sources.add_row(f"{source.hz:g} Hz", str(source.offered), str(source.missed), jitter)
+    console.print(times, sources)
+    for name, value in facts(report).items():
+        _print_line(f"{name}: {value}")
 
 
 def _print_scores(scores: Scores, images: int) -> None:
