@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import queue
 import re
 import threading
@@ -108,6 +109,7 @@ class OpenVINOBackend:
             else next((name for name, kind in PRECISIONS.items() if kind == running), str(running))
         )
         self.logits = _logits(compiled.output(0), engine, target)
+        self._process = os.getpid()
         self.turn = threading.Lock()
         """Held while a request runs: one latency stream, so waiting is not counted as inference."""
         self._idle: queue.LifoQueue[Request | None] = queue.LifoQueue()
@@ -116,7 +118,17 @@ class OpenVINOBackend:
 
     @contextmanager
     def request(self) -> Iterator[Request]:
-        """Borrow a request; waits while all of them are in use."""
+        """Borrow a request; waits while all of them are in use.
+
+        Raises:
+            EngineError: this is a forked child, which has none of its parent's threads.
+        """
+        if os.getpid() != self._process:
+            raise EngineError(
+                "this Runtime was made before the process was forked, and its threads stayed with "
+                "the parent; make a Runtime in the child, or start it with "
+                "multiprocessing.get_context('spawn')"
+            )
         request = self._idle.get()
         try:
             if request is None:
