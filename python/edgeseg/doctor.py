@@ -7,11 +7,14 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Literal
 
 import edgeseg
 from edgeseg import _core
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError
+from edgeseg.export.tensorrt import PlanKind, load_library
+from edgeseg.machine import driver_installed, gpus
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def _findings() -> Iterator[Finding]:
         f"(of {', '.join(_core.dispatch_levels())})",
     )
     yield _cuda(build)
+    yield from _gpus()
     yield _attempt("packaged engine", _packaged_engine)
     for package, purpose in (
         ("numpy", ""),
@@ -53,8 +57,12 @@ def _findings() -> Iterator[Finding]:
         ("torch", "pip install 'edgeseg[train]' to train, 'edgeseg[export]' to export"),
         ("onnxscript", "pip install 'edgeseg[export]' to export"),
         ("lightning", "pip install 'edgeseg[train]' to train"),
+        ("cuda-bindings", "pip install 'edgeseg[gpu]' to run engines on a GPU"),
+        ("onnx", "pip install 'edgeseg[gpu]' to build plans for GPUs"),
     ):
         yield _package(package, purpose)
+    yield _plan_library("tensorrt", "pip install 'edgeseg[gpu]' where there is a GPU")
+    yield _plan_library("tensorrt-rtx", "pip install 'edgeseg[gpu-rtx]' to build without a GPU")
 
 
 def _cuda(build: dict[str, object]) -> Finding:
@@ -67,6 +75,34 @@ def _cuda(build: dict[str, object]) -> Finding:
     if devices == 0:
         return Finding("cuda", "absent", f"{compiled}; no device or no driver on this machine")
     return Finding("cuda", "ok", f"{compiled}; {devices} devices")
+
+
+def _gpus() -> Iterator[Finding]:
+    found = gpus()
+    for gpu in found:
+        yield Finding(
+            f"gpu {gpu.index}",
+            "ok",
+            f"{gpu.name}, compute capability {gpu.compute_capability}, "
+            f"{gpu.memory_bytes / 1e9:.1f} GB, its driver runs CUDA up to {gpu.driver}",
+        )
+    if found:
+        return
+    if not driver_installed():
+        yield Finding("gpu", "absent", "no NVIDIA driver (libcuda.so.1) on this machine")
+    elif find_spec("cuda") is None:
+        yield Finding("gpu", "absent", "a driver, but no cuda-bindings to ask it for GPUs")
+    else:
+        yield Finding("gpu", "broken", "the driver finds no GPU that CUDA can use; see nvidia-smi")
+
+
+def _plan_library(kind: PlanKind, purpose: str) -> Finding:
+    try:
+        return Finding(kind, "ok", load_library(kind).version)
+    except MissingDependencyError:
+        return Finding(kind, "absent", purpose)
+    except EngineError as error:
+        return Finding(kind, "broken", str(error))
 
 
 def _packaged_engine() -> str:
