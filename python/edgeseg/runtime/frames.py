@@ -86,7 +86,7 @@ def as_frame(source: FrameLike, pixel_format: PixelFormat = "bgr") -> Frame:
             f"the frame is empty (shape {pixels.shape}); "
             "check that the camera or decoder gave a picture, and the crop that made it"
         )
-    _check_shape(pixels, pixel_format)
+    check_shape(pixels.shape, pixel_format)
     _check_dtype(pixels)
     return _planar(pixels) if pixel_format == "nv12" else _interleaved(pixels, pixel_format)
 
@@ -126,33 +126,34 @@ def _as_array(source: Any) -> NDArray[Any]:
         ) from error
 
 
-def _check_shape(pixels: NDArray[Any], pixel_format: PixelFormat) -> None:
-    shape = "×".join(str(extent) for extent in pixels.shape)
-    if pixels.ndim == 4:
+def check_shape(extents: tuple[int, ...], pixel_format: PixelFormat) -> None:
+    """Raises InputError, with what to do, unless a frame of that format has such a shape."""
+    shape = "×".join(str(extent) for extent in extents)
+    if len(extents) == 4:
         raise InputError(
             f"the frame has four dimensions ({shape}), one frame was expected; "
             "give a batch to predict_batch, frame by frame"
         )
     if pixel_format == "nv12":
-        _check_nv12_shape(pixels, shape)
+        _check_nv12_shape(extents, shape)
         return
-    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1):
+    if len(extents) == 2 or (len(extents) == 3 and extents[2] == 1):
         raise InputError(
             f"the frame is greyscale ({shape}), H×W×3 was expected; "
             "convert it: cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), "
             "or say pixel_format='nv12' if it is a camera's NV12 buffer"
         )
-    if pixels.ndim == 1:
+    if len(extents) == 1:
         raise InputError(
             f"the frame has one dimension ({shape}), H×W×3 was expected; "
             "if it holds an encoded image file, give frame.tobytes()"
         )
-    if pixels.ndim != 3:
+    if len(extents) != 3:
         raise InputError(f"the frame has shape {shape or '()'}, H×W×3 was expected")
-    channels = pixels.shape[2]
+    channels = extents[2]
     if channels == 3:
         return
-    if pixels.shape[0] in (1, 3, 4) and channels > 4:
+    if extents[0] in (1, 3, 4) and channels > 4:
         raise InputError(
             f"the frame is channels-first ({shape}), H×W×3 was expected; "
             "permute it: frame.permute(1, 2, 0) for a tensor, frame.transpose(1, 2, 0) for an array"
@@ -170,13 +171,13 @@ def _check_shape(pixels: NDArray[Any], pixel_format: PixelFormat) -> None:
     raise InputError(f"the frame has {channels} channels ({shape}), H×W×3 was expected")
 
 
-def _check_nv12_shape(pixels: NDArray[Any], shape: str) -> None:
-    if pixels.ndim != 2:
+def _check_nv12_shape(extents: tuple[int, ...], shape: str) -> None:
+    if len(extents) != 2:
         raise InputError(
             f"the NV12 frame has shape {shape}, (3H/2)×W was expected: H rows of luma, then H/2 "
             "rows of U, V pairs; say pixel_format='bgr' or 'rgb' if it is H×W×3"
         )
-    rows, width = pixels.shape
+    rows, width = extents
     if rows % 3 or width % 2:
         raise InputError(
             f"the NV12 frame has {rows} rows of {width}, which no even height and width give "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from edgeseg.arguments import check_choice, check_number, check_threads
 from edgeseg.errors import OutputError
 from edgeseg.images import write_image
 from edgeseg.runtime.frames import Frame
+
+if TYPE_CHECKING:
+    from edgeseg.runtime.gpu import DeviceFrame
 
 Picture = Literal["overlay", "labels", "colored"]
 
@@ -62,6 +65,7 @@ class Result:
         classes: K class names; a label is an index into them.
         palette: K×3 uint8, R, G, B.
         frame: the frame it came from, by reference: a frame buffer that is used again changes it.
+            One in a GPU's memory is copied to the host when its pixels are first needed.
         confidence: H×W float32, softmax probability of each pixel's label, if it was asked for.
         timings: where the time went.
     """
@@ -69,7 +73,7 @@ class Result:
     labels: NDArray[np.uint8]
     classes: tuple[str, ...]
     palette: NDArray[np.uint8]
-    frame: Frame
+    frame: Frame | DeviceFrame
     confidence: NDArray[np.float32] | None
     timings: Timings
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.arguments import check_choice, check_threads
 from edgeseg.engine_file import EngineFile, Target, open_engine
-from edgeseg.errors import EngineError, InputError
+from edgeseg.errors import EngineError, InputError, MissingDependencyError
+from edgeseg.runtime import gpu_targets
+from edgeseg.runtime.device_arrays import is_on_device
 from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
 from edgeseg.runtime.pipeline import Pipeline
 from edgeseg.runtime.result import Result
 from edgeseg.video import open_source, prefetch
 
+if TYPE_CHECKING:
+    from edgeseg.runtime.gpu import DeviceFrame, DeviceResult, GpuPipeline
+
 logger = logging.getLogger("edgeseg")
 
-Device = Literal["auto", "cpu"]
-Precision = Literal["auto", "float32", "bfloat16", "int8"]
+Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 _IN_FLIGHT = 2  # one frame in the network, one being prepared or finished
 _PATIENCE = 1.0  # seconds that leaving a stream waits for a caller's iterable
 
@@ -54,33 +59,45 @@ class Runtime:
     def __init__(
         self,
         engine: str | os.PathLike[str] | None = None,
-        device: Device = "auto",
+        device: str = "auto",
         threads: int | None = None,
         strict: bool = False,
         *,
         precision: Precision = "auto",
+        trust: bool = False,
     ) -> None:
         """Load and compile an engine file.
 
         Args:
             engine: an engine file; None is the packaged CamVid engine.
-            device: "auto" takes the best target that this machine can run; "cpu" names it.
+            device: "auto" takes the best target that this machine can run, on its first GPU before
+                its CPU; "cpu", "cuda" and "cuda:1" name one.
             threads: CPU threads; None is every core that this process may use.
             strict: raise where a target would otherwise be passed over for the next best one.
             precision: "auto" is the fastest that the engine is meant for on this machine; INT8
                 only where the file says that it was measured to cost 0.5 mIoU at most. "int8"
                 takes the quantized target whatever it costs.
+            trust: also load targets that are native code (TensorRT plans, AOTInductor packages)
+                and were not built by this machine: whoever made them decides what runs.
 
         Raises:
             EngineError: the file is missing, damaged, or none of its targets runs here.
+            MissingDependencyError: what runs the only target that would fit is not installed.
             InputError: an argument is out of range.
         """
-        check_choice("device", device, get_args(Device))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+            raise InputError(
+                f"device {device!r} is unknown; 'auto', 'cpu', 'cuda' or 'cuda:N' was expected"
+            )
         check_choice("precision", precision, get_args(Precision))
         self.threads = check_threads(len(os.sched_getaffinity(0)) if threads is None else threads)
         with open_engine(packaged_engine() if engine is None else engine) as file:
             self.manifest = file.manifest
-            self._pipeline, target = _load(file, self.threads, precision, strict)
+            on_gpu = None
+            if device != "cpu":
+                on_gpu = _load_gpu(file, device, precision, strict=strict, trust=trust)
+            self._gpu = on_gpu[0] if on_gpu else None
+            self._pipeline, target = on_gpu or _load_cpu(file, self.threads, precision, strict)
         self.target = target.kind
         self.quantization = target.quantization
         self.classes = self.manifest.classes
@@ -105,7 +122,8 @@ class Runtime:
 
         Args:
             frame: H×W×3 uint8 array of any row stride, an image file's path or bytes, a PIL image,
-                or a tensor on the CPU; for "nv12" a (3H/2)×W uint8 array.
+                or a tensor; for "nv12" a (3H/2)×W uint8 array. Where the Runtime is on a GPU, an
+                array in its memory (DLPack or __cuda_array_interface__) is read in place.
             pixel_format: "bgr", "rgb" or "nv12": what an array holds.
             confidence: also give the softmax probability of each pixel's label.
 
@@ -114,8 +132,28 @@ class Runtime:
 
         Raises:
             InputError: the frame cannot be used as it is; the message says why.
+            EngineError: the GPU has too little memory, or is lost.
         """
-        return self._label(as_frame(frame, pixel_format), confidence)
+        return self._label(self._frame(frame, pixel_format), confidence)
+
+    def predict_on_device(
+        self, frame: FrameLike, pixel_format: PixelFormat = "bgr", *, confidence: bool = False
+    ) -> DeviceResult:
+        """Label one frame and leave the labels in the GPU's memory.
+
+        Returns once the frame has been read: whoever takes the labels waits on their own stream.
+
+        Args:
+            frame: as for `predict`.
+            pixel_format: as for `predict`.
+            confidence: as for `predict`.
+
+        Raises:
+            InputError: the Runtime is on a CPU, or the frame cannot be used as it is.
+            EngineError: the GPU has too little memory, or is lost.
+        """
+        gpu = self._on_gpu("labels cannot stay in a GPU's memory")
+        return gpu.label_on_device(self._frame(frame, pixel_format), confidence)
 
     def predict_batch(
         self,
@@ -132,7 +170,7 @@ class Runtime:
         ready = []
         for index, frame in enumerate(_several(frames)):
             try:
-                ready.append(as_frame(frame, pixel_format))
+                ready.append(self._frame(frame, pixel_format))
             except InputError as error:
                 raise InputError(f"frame {index} of the batch: {error}") from error
         return list(self._in_order(ready, confidence))
@@ -166,10 +204,10 @@ class Runtime:
         depth = 1 if latest else _IN_FLIGHT
         if isinstance(source, (str, os.PathLike, int)):
             with open_source(source) as opened, prefetch(opened, depth, newest=latest) as decoded:
-                frames = (as_frame(item.pixels) for item in decoded)
-                yield from self._in_order(frames, confidence)
+                read = (as_frame(item.pixels) for item in decoded)
+                yield from self._in_order(read, confidence)
             return
-        frames = (as_frame(frame, pixel_format) for frame in _several(source))
+        frames = (self._frame(frame, pixel_format) for frame in _several(source))
         if not latest:
             yield from self._in_order(frames, confidence, patience=_PATIENCE)
             return
@@ -177,7 +215,11 @@ class Runtime:
             yield from self._in_order(newest, confidence, patience=_PATIENCE)
 
     def _in_order(
-        self, frames: Iterable[Frame], confidence: bool, *, patience: float | None = None
+        self,
+        frames: Iterable[Frame | DeviceFrame],
+        confidence: bool,
+        *,
+        patience: float | None = None,
     ) -> Iterator[Result]:
         """Results in the order of the frames, `_IN_FLIGHT` of them in work."""
         with ThreadPoolExecutor(_IN_FLIGHT, "edgeseg") as workers:
@@ -186,8 +228,27 @@ class Runtime:
                 for result in pending:
                     yield result.result()
 
-    def _label(self, frame: Frame, want_confidence: bool) -> Result:
-        labels, confidence, timings = self._pipeline.label(frame, want_confidence)
+    def _frame(self, source: FrameLike, pixel_format: PixelFormat) -> Frame | DeviceFrame:
+        if not is_on_device(source):
+            return as_frame(source, pixel_format)
+        check_choice("pixel_format", pixel_format, get_args(PixelFormat))
+        gpu = self._on_gpu("the frame is in a GPU's memory; bring it here (frame.cpu())")
+        return gpu.take(source, pixel_format)
+
+    def _on_gpu(self, problem: str) -> GpuPipeline:
+        if self._gpu is None:
+            raise InputError(
+                f"this Runtime runs on {self.device}: {problem}, or make a Runtime with "
+                "device='cuda' of a file that has a target for GPUs"
+            )
+        return self._gpu
+
+    def _label(self, frame: Frame | DeviceFrame, want_confidence: bool) -> Result:
+        if isinstance(frame, Frame):
+            labels, confidence, timings = self._pipeline.label(frame, want_confidence)
+        else:
+            assert self._gpu is not None  # which took the frame
+            labels, confidence, timings = self._gpu.label(frame, want_confidence)
         return Result(
             labels=labels,
             classes=self.classes,
@@ -213,7 +274,42 @@ def _several(frames: Iterable[FrameLike]) -> Iterable[FrameLike]:
     return frames
 
 
-def _load(
+def _load_gpu(
+    engine: EngineFile, device: str, precision: Precision, *, strict: bool, trust: bool
+) -> tuple[GpuPipeline, Target] | None:
+    """The best target that runs on the GPU; None where "auto" may go on to the CPU."""
+    named = device != "auto"
+    _, _, index = device.partition(":")
+    manifest = engine.manifest
+    if not any(gpu_targets.of_kinds(manifest, precision)):
+        if named:
+            raise EngineError(
+                f"{engine.path} has no target for GPUs in precision {precision!r}; build one on "
+                f"this machine: edgeseg build {engine.path} --target tensorrt"
+            )
+        return None
+    try:
+        gpu = gpu_targets.find_gpu(int(index or 0))
+    except EngineError as error:
+        if named:
+            raise
+        logger.info("its targets for GPUs are passed over: %s", error)
+        return None
+    errors: list[EngineError | MissingDependencyError] = []
+    for target in gpu_targets.best_first(manifest, precision, gpu):
+        try:
+            return gpu_targets.load(engine, target, gpu, trusted=trust), target
+        except (EngineError, MissingDependencyError) as error:
+            if strict:
+                raise
+            logger.warning("falling back from the %s target: %s", target.kind, error)
+            errors.append(error)
+    if named:
+        raise errors[0]
+    return None
+
+
+def _load_cpu(
     engine: EngineFile, threads: int, precision: Precision, strict: bool
 ) -> tuple[Pipeline, Target]:
     from edgeseg.runtime.cpu import CpuPipeline
