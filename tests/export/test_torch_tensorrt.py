@@ -221,18 +221,22 @@ def test_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.torch_tensorrt_rtx
+@pytest.mark.tensorrt_bindings
+@pytest.mark.parametrize("score_map", ["native", "plugin"])
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", "FLOAT"), ("float16", "HALF")])
-def test_a_plan_is_built_without_a_gpu(precision: str, dtype: str) -> None:
-    """Every operator of the network is converted, and TensorRT-RTX builds what comes out."""
+def test_a_plan_is_built_without_a_gpu(precision: str, dtype: str, score_map: str) -> None:
+    """Torch-TensorRT converts every operator of the network, TensorRT-RTX builds the result."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.export.plan_without_gpu", precision],
+        [sys.executable, "-m", "tests.export.plan_without_gpu", precision, score_map],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     built = json.loads(done.stdout.splitlines()[-1])
-    assert built["library"] == "tensorrt_rtx"
     assert built["inputs"] == [["image", [1, 3, 96, 160], dtype]]
     assert built["outputs"] == [["logits", [1, 11, 12, 20], dtype]]
     assert built["convolutions"] >= 40
     assert built["bytes"] > 1e7
+    if score_map == "plugin":
+        inputs = [[[1, 1024, 3, 5], dtype], [[11, 1024], "FLOAT"]]
+        assert built["plugin"] == [True, "_TemplateAOTPlugin", inputs]
