@@ -429,6 +429,32 @@ def test_the_portable_form_runs_only_where_int8_is_asked_for(
         assert Runtime(both, precision=precision).target == "openvino"  # type: ignore[arg-type]
 
 
+@pytest.mark.tensorrt_rtx
+@pytest.mark.parametrize("float16", [True, False], ids=["float16", "float32"])
+def test_tensorrt_keeps_the_integers_in_its_plan(portable: Path, float16: bool) -> None:
+    from edgeseg.export.tensorrt import build_plan, load_library
+
+    with open_engine(portable) as file:
+        plan = build_plan(
+            load_library("tensorrt-rtx"),
+            bytes(file.part("onnx/int8.onnx")),
+            file.manifest,
+            float16=float16,
+            capabilities=("8.6",),
+        )
+    # Of these shapes its integer kernels take weights as they are, channels last.
+    weights = {
+        c.name: numpy_helper.to_array(c)
+        for c in portable_graph(portable).initializer
+        if c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4 and c.dims[1] % 32 == 0
+    }
+    assert len(weights) > 20
+    of_floats = [
+        name for name, w in weights.items() if w.transpose(0, 2, 3, 1).tobytes() not in plan
+    ]
+    assert of_floats == []
+
+
 def test_a_target_that_nobody_quantizes(float_engine: Path, streets: LabelledImages) -> None:
     with pytest.raises(InputError, match="target 'aoti' is unknown; use 'openvino' or 'onnx'"):
         quantize_engine(
