@@ -781,12 +781,12 @@ def _print_manifest(path: Path, manifest: Manifest, as_json: bool) -> None:
             f"{agreement.pixels:.2%} of labels as in PyTorch in {agreement.precision}"
             for agreement in target.agreement
         )
+        facts = [f"{size / 1e6:.1f} MB, {target.weights} weights", measured or "not measured"]
         if target.quantization is not None:
-            measured += f"; {_cost(target.kind, target.quantization)}"
-        row = f"{size / 1e6:.1f} MB, {target.weights} weights; {measured or 'not measured'}"
+            facts.append(_cost(target.kind, target.quantization))
         if target.requires:
-            row += f"; {_needs(target)}"
-        table.add_row(f"[bold]{target.kind}[/bold]", escape(row))
+            facts.append(_needs(target))
+        table.add_row(f"[bold]{target.kind}[/bold]", escape("; ".join(facts)))
     console.print(table)
 
 

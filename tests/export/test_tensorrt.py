@@ -295,6 +295,32 @@ def add_quantized(path: Path, drop: float | None) -> Quantization:
     return made
 
 
+def test_the_quantized_form_keeps_its_integers_in_float16() -> None:
+    model = onnx.load_from_string(quantized_onnx())
+    # Scales below float16's smallest number would be zero, and the weights lost.
+    tiny = next(t for t in model.graph.initializer if t.name == "scales")
+    tiny.CopyFrom(numpy_helper.from_array(np.array([1 / 127, 1 / 127, 1e-9], np.float32), "scales"))
+    narrow = to_float16(model)
+    onnx.checker.check_model(narrow, full_check=True)
+    stored = {t.name: numpy_helper.to_array(t) for t in narrow.graph.initializer}
+    assert stored["weight"].dtype == np.int8
+    assert stored["scales"].dtype == np.float16
+    assert stored["scales"].min() > 0
+    options = onnxruntime.SessionOptions()
+    # Its optimizer would multiply scales in float16 to make biases integers, and lose them.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    image = np.random.default_rng(0).uniform(-250, 250, (1, 3, 64, 96)).astype(np.float16)
+    (exact,) = onnxruntime.InferenceSession(model.SerializeToString(), options).run(
+        None, {"image": image.astype(np.float32)}
+    )
+    (found,) = onnxruntime.InferenceSession(narrow.SerializeToString(), options).run(
+        None, {"image": image}
+    )
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, exact, atol=0.3, rtol=2e-3)  # of means of 64 values of 250
+    assert np.abs(exact[0, :2]).max() > 10
+
+
 @needs_rtx
 @pytest.mark.usefixtures("no_gpu")
 def test_int8_is_built_of_the_quantized_form(
