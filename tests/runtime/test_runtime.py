@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.engine_file import Input, Target, add_target
-from edgeseg.errors import EngineError, InputError
+from edgeseg.errors import EngineError, InputError, OutputError
 from edgeseg.runtime import Runtime, verify
 from edgeseg.video import write_video
 
@@ -357,3 +357,27 @@ def test_the_packaged_engine_computes_what_was_trained() -> None:
 def test_one_frame_is_not_a_batch(runtime: Runtime, frames: Any) -> None:
     with pytest.raises(InputError, match="the frames are"):
         runtime.predict_batch(frames)
+
+
+def test_the_cache_gives_the_same_network(tiny_engine: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "deep" / "cache"
+    frame = colours(64, 96, BLUE)
+    first = Runtime(tiny_engine, cache=cache).predict(frame).labels
+    kept = {path.name: path.read_bytes() for path in cache.iterdir()}
+    assert kept, "OpenVINO keeps what it compiled"
+    second = Runtime(tiny_engine, cache=str(cache)).predict(frame).labels
+    np.testing.assert_array_equal(first, second)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == kept
+
+
+def test_a_damaged_cache_is_made_anew(tiny_engine: Path, tmp_path: Path) -> None:
+    Runtime(tiny_engine, cache=tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    assert Runtime(tiny_engine, cache=tmp_path).predict(colours(64, 96, RED)).labels[0, 0] == RED
+
+
+def test_a_cache_that_cannot_be_made(tiny_engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        Runtime(tiny_engine, cache=tmp_path / "file" / "cache")

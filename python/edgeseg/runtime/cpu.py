@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -20,7 +21,13 @@ class CpuPipeline:
     """A `Pipeline` over OpenVINO; attributes as there."""
 
     def __init__(
-        self, engine: EngineFile, target: Target, *, threads: int, precision: str | None
+        self,
+        engine: EngineFile,
+        target: Target,
+        *,
+        threads: int,
+        precision: str | None,
+        cache: Path | None = None,
     ) -> None:
         """Compile a target of kind "onnx" or "openvino".
 
@@ -29,11 +36,15 @@ class CpuPipeline:
             target: one of its targets.
             threads: CPU threads of the network and the kernels.
             precision: number format of the network; None is what OpenVINO finds fastest here.
+            cache: folder for compiled networks, made if it is not there.
 
         Raises:
             EngineError: OpenVINO cannot run the target, or it is not what the manifest describes.
+            OutputError: the cache cannot be made.
         """
-        self._network = OpenVINOBackend(engine, target, threads=threads, precision=precision)
+        self._network = OpenVINOBackend(
+            engine, target, threads=threads, precision=precision, cache=cache
+        )
         self._input = engine.manifest.input
         self._align_corners = engine.manifest.architecture.align_corners
         self._threads = threads

@@ -10,12 +10,14 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.engine_file import EngineFile, Input, Target
 from edgeseg.errors import EngineError, MissingDependencyError
+from edgeseg.files import make_folder
 
 try:
     import openvino as ov
@@ -72,15 +74,25 @@ class OpenVINOBackend:
     name = "openvino"
 
     def __init__(
-        self, engine: EngineFile, target: Target, *, threads: int, precision: str | None
+        self,
+        engine: EngineFile,
+        target: Target,
+        *,
+        threads: int,
+        precision: str | None,
+        cache: Path | None = None,
     ) -> None:
         """Compile a target of kind "onnx" or "openvino".
 
         Raises:
             EngineError: OpenVINO cannot read the part, or it is not the network that the manifest
                 describes.
+            OutputError: the folder `cache` cannot be made.
         """
         core = ov.Core()
+        if cache is not None:
+            make_folder(cache)
+            core.set_property({properties.cache_dir: str(cache)})
         try:
             model = read_model(core, engine, target)
             options = {

@@ -65,6 +65,7 @@ class Runtime:
         *,
         precision: Precision = "auto",
         trust: bool = False,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load and compile an engine file.
 
@@ -79,6 +80,9 @@ class Runtime:
                 takes the quantized target whatever it costs.
             trust: also load targets that are native code (TensorRT plans, AOTInductor packages)
                 and were not built by this machine: whoever made them decides what runs.
+            cache: folder for networks as OpenVINO compiled them for this CPU; the second load of
+                an engine then takes about half the time. It is made if it is not there; keep it
+                where only you can write.
 
         Raises:
             EngineError: the file is missing, damaged, or none of its targets runs here.
@@ -97,7 +101,9 @@ class Runtime:
             if device != "cpu":
                 on_gpu = _load_gpu(file, device, precision, strict=strict, trust=trust)
             self._gpu = on_gpu[0] if on_gpu else None
-            self._pipeline, target = on_gpu or _load_cpu(file, self.threads, precision, strict)
+            self._pipeline, target = on_gpu or _load_cpu(
+                file, self.threads, precision, strict, None if cache is None else Path(cache)
+            )
         self.target = target.kind
         self.quantization = target.quantization
         self.classes = self.manifest.classes
@@ -310,7 +316,7 @@ def _load_gpu(
 
 
 def _load_cpu(
-    engine: EngineFile, threads: int, precision: Precision, strict: bool
+    engine: EngineFile, threads: int, precision: Precision, strict: bool, cache: Path | None
 ) -> tuple[Pipeline, Target]:
     from edgeseg.runtime.cpu import CpuPipeline
 
@@ -318,7 +324,8 @@ def _load_cpu(
     of_floats = None if precision in ("auto", "int8") else precision
 
     def load(target: Target) -> tuple[Pipeline, Target]:
-        return CpuPipeline(engine, target, threads=threads, precision=of_floats), target
+        pipeline = CpuPipeline(engine, target, threads=threads, precision=of_floats, cache=cache)
+        return pipeline, target
 
     *preferred, last = _targets(engine, precision)
     for target in preferred:
