@@ -493,6 +493,7 @@ def test_where_there_is_a_gpu_the_plan_proves_itself_before_it_is_stored(
         return Verification("RTX", 3, 0.999 if good else 0.5, good)
 
     monkeypatch.setattr(builder, "gpus", lambda: (ADA,))
+    monkeypatch.setattr(builder, "find_gpu", lambda _: ADA)
     monkeypatch.setattr(builder, "verify", answer)
     if good:
         made = build_engine(path, "tensorrt-rtx").targets[-1]
@@ -505,6 +506,23 @@ def test_where_there_is_a_gpu_the_plan_proves_itself_before_it_is_stored(
             build_engine(path, "tensorrt-rtx")
         assert path.read_bytes() == before
     assert [file.name for file in tmp_path.glob("*.edgeseg")] == ["tiny.edgeseg"]
+
+
+@needs_rtx
+def test_a_gpu_that_the_runtime_cannot_use_is_told_before_the_build(
+    tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object, **__: object) -> bytes:
+        raise AssertionError("minutes are spent")
+
+    def no_kernels(_: int) -> Gpu:
+        raise EngineError("edgeseg was built without CUDA")
+
+    monkeypatch.setattr(builder, "gpus", lambda: (ADA,))
+    monkeypatch.setattr(builder, "find_gpu", no_kernels)
+    monkeypatch.setattr(builder, "build_plan", build)
+    with pytest.raises(EngineError, match="without CUDA"):
+        build_engine(tiny_engine, "tensorrt-rtx")
 
 
 @needs_rtx

@@ -37,6 +37,7 @@ from edgeseg.engine_file import (
 from edgeseg.errors import EngineError, InputError, MissingDependencyError, OutputError
 from edgeseg.files import write_atomically
 from edgeseg.machine import Gpu, driver_installed, gpus, this_platform
+from edgeseg.runtime.gpu_targets import find_gpu
 from edgeseg.runtime.verification import verify
 
 PlanKind = Literal["tensorrt", "tensorrt-rtx"]
@@ -143,6 +144,9 @@ def build_engine(
     library = load_library(target)
     wanted = _capabilities(library, gpu, capabilities)
     cache = _timing_cache(library, gpu, timing_cache)
+    checker = gpu if gpu is not None and gpu.compute_capability in wanted else None
+    if checker is not None:
+        find_gpu(checker.index)  # refused now, if the Runtime could not use it after the build
 
     with open_engine(path) as engine:
         manifest = engine.manifest
@@ -164,8 +168,8 @@ def build_engine(
     made = _target(library, precision, wanted, len(manifest.classes), source)
     part = {made.parts[0]: plan}
     trust.remember(hashlib.sha256(plan).hexdigest())
-    if gpu is not None and gpu.compute_capability in wanted:
-        measured = _measure(Path(path), manifest, made, part | golden, gpu)
+    if checker is not None:
+        measured = _measure(Path(path), manifest, made, part | golden, checker)
         made = made.model_copy(update={"agreement": (measured,)})
     return add_target(path, made, part)
 
