@@ -509,6 +509,27 @@ def test_where_there_is_a_gpu_the_plan_proves_itself_before_it_is_stored(
 
 
 @needs_rtx
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_the_way_through_tensorrt(
+    write_tiny_engine: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT needs a GPU even to be tried; its sister's module, of the same API, stands in."""
+    path = write_tiny_engine(tmp_path / "tiny.edgeseg")
+    monkeypatch.setitem(builder._MODULES, "tensorrt", "tensorrt_rtx")
+    monkeypatch.setattr(builder, "gpus", lambda: (ORIN,))
+    monkeypatch.setattr(builder, "find_gpu", lambda _: ORIN)
+    monkeypatch.setattr(builder, "verify", lambda *_, **__: Verification("Orin", 3, 1.0, True))
+    timings = tmp_path / "timings"
+    for _ in ("written", "read"):
+        made = build_engine(path, "tensorrt", timing_cache=timings).targets[-1]
+        assert timings.stat().st_size > 0
+    assert made.parts == ("tensorrt/sm87-float16.plan",)
+    assert made.requires["compute_capability"] == "8.7"
+    assert made.agreement[0].pixels == 1.0
+    assert mismatch(made, ORIN, 3, made.requires["version"]) is None
+
+
+@needs_rtx
 def test_a_gpu_that_the_runtime_cannot_use_is_told_before_the_build(
     tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
