@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +13,8 @@ import torch
 from edgeseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgeseg.classes import CAMVID
 from edgeseg.engine_file import open_engine
-from edgeseg.errors import CheckpointError, ConfigError
-from edgeseg.export import ExportConfig, export_engine
+from edgeseg.errors import CheckpointError, ConfigError, EngineError
+from edgeseg.export import ExportConfig, TargetName, export_engine, torch_tensorrt
 from edgeseg.export.engine import trained_labels
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.runtime import Runtime, verify
@@ -112,7 +113,29 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pt"]
 
 
-@pytest.mark.parametrize("size", [{"height": 16}, {"width": 10_000}, {"check_frames": 0}])
-def test_bad_configurations(size: dict[str, int]) -> None:
-    with pytest.raises(ConfigError):
-        ExportConfig(**size)
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"height": 16}, "32 to 8192"),
+        ({"width": 10_000}, "32 to 8192"),
+        ({"check_frames": 0}, "at least 1"),
+        ({"targets": ("onnx", "coreml")}, "there are"),
+        ({"targets": ("tensorrt",), "precision": "bfloat16"}, "float32 or float16"),
+    ],
+)
+def test_bad_configurations(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        ExportConfig(**fields)
+
+
+@pytest.mark.parametrize("target", ["aoti", "tensorrt"])
+def test_what_needs_a_gpu_is_refused_before_any_work(
+    target: TargetName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch_tensorrt, "find_spec", lambda name: object())
+    with pytest.raises(EngineError, match="no CUDA device"):
+        export_engine(
+            tmp_path / "missing.pt", tmp_path / "out.edgeseg", ExportConfig(targets=(target,))
+        )
+    assert not list(tmp_path.iterdir())

@@ -9,12 +9,10 @@ and on the kind of device that it was compiled for.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from edgeseg import _core
 from edgeseg.errors import EngineError
@@ -74,25 +72,6 @@ def to_aoti(
                 "it needs a C++ compiler (g++, or the one that CXX names)"
             ) from error
         return path.read_bytes()
-
-
-def load(package: bytes, precision: str) -> Callable[[Tensor], Tensor]:
-    """A package for the CPU as a function 1×3×h×w float32 -> logits float32."""
-    from torch._inductor import aoti_load_package
-
-    import edgeseg.ops  # noqa: F401  registers the operator that the package calls
-
-    dtype: torch.dtype = getattr(torch, precision)
-    with tempfile.NamedTemporaryFile(suffix=".pt2") as file:
-        file.write(package)
-        file.flush()
-        network = aoti_load_package(file.name)
-
-    def run(image: Tensor) -> Tensor:
-        logits: Tensor = network(image.to(dtype))
-        return logits.float()
-
-    return run
 
 
 def requirements(device: CompileDevice, classes: int) -> dict[str, str]:

@@ -345,8 +345,9 @@ def _measure(
     results = []
     # What is compiled computes in one precision; the portable forms, in the one they are asked for.
     precisions: tuple[Precision, ...] = ("auto",) if target.requires else ("float32", "auto")
+    device = "cuda" if target.requires else "cpu"
     for precision in precisions:
-        runtime = Runtime(engine, precision=precision, strict=True)
+        runtime = Runtime(engine, device, precision=precision, strict=True)
         labels = [runtime.predict(frame).labels for frame in frames]
         results.append(_agreement(runtime.precision, runtime.device, labels, expected))
     return tuple({result.precision: result for result in results}.values())
@@ -359,15 +360,22 @@ def _measure_cpu_package(
     expected: Sequence[NDArray[np.uint8]],
 ) -> Agreement:
     """For PyTorch programs: the Runtime has something faster for CPUs, and does not load it."""
-    assert target.precision is not None
+    from edgeseg.runtime.aoti import AotiNetwork
+
     with open_engine(engine) as file:
-        network = aoti.load(bytes(file.part(target.parts[0])), target.precision)
+        package = AotiNetwork(file, target, "cpu")
         manifest = file.manifest
+    network = package.load()
+    dtype: torch.dtype = getattr(torch, package.input_dtype)
+
+    def logits(image: Tensor) -> Tensor:
+        return package.run(network, image.to(dtype)).float()
+
     align_corners = manifest.architecture.align_corners
     labels = [
-        _labels(network, frame, manifest.input, align_corners=align_corners) for frame in frames
+        _labels(logits, frame, manifest.input, align_corners=align_corners) for frame in frames
     ]
-    return _agreement(target.precision, "cpu", labels, expected)
+    return _agreement(package.precision, "cpu", labels, expected)
 
 
 def _agreement(
