@@ -210,14 +210,32 @@ def test_what_tensorrt_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_torch_tensorrt_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_tensorrt, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"edgeseg\[torch-tensorrt\]"):
-        torch_tensorrt.check_machine()
+        torch_tensorrt.check_machine("native")
 
 
 def test_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_tensorrt, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="no CUDA device"):
-        torch_tensorrt.check_machine()
+        torch_tensorrt.check_machine("native")
+
+
+def test_the_plugin_needs_a_kernel_and_a_gpu_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_tensorrt, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    torch_tensorrt.check_machine("native")
+    monkeypatch.setattr(plugin, "ptx", lambda: b"// PTX")
+    with pytest.raises(EngineError, match="--score-map native"):
+        torch_tensorrt.check_machine("plugin")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 7))
+    torch_tensorrt.check_machine("plugin")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch_tensorrt, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(plugin, "_core", object())
+    with pytest.raises(EngineError, match="built without CUDA"):
+        torch_tensorrt.check_machine("plugin")
 
 
 @pytest.mark.torch_tensorrt_rtx

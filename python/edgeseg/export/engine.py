@@ -267,7 +267,7 @@ def _check_machine(config: ExportConfig) -> None:
     if "aoti" in config.targets:
         aoti.check_machine(config.device)
     if "tensorrt" in config.targets:
-        torch_tensorrt.check_machine()
+        torch_tensorrt.check_machine(config.score_map)
 
 
 def _describe(

@@ -26,14 +26,16 @@ from edgeseg.ops import decomposition_table
 
 ScoreMap = Literal["plugin", "native"]
 PLUGIN = "edgeseg::score_map_concat"
+LEAST_CAPABILITY = (8, 0)  # of the plugin's PTX
 
 
-def check_machine() -> None:
+def check_machine(score_map: ScoreMap) -> None:
     """Raises where this machine or installation cannot build a plan from a checkpoint.
 
     Raises:
         MissingDependencyError: Torch-TensorRT is not installed.
-        EngineError: there is no CUDA device; Torch-TensorRT cannot even be imported without.
+        EngineError: there is no CUDA device (Torch-TensorRT cannot even be imported without), or
+            no kernel for the plugin.
     """
     if find_spec("torch_tensorrt") is None:
         raise MissingDependencyError(
@@ -46,6 +48,14 @@ def check_machine() -> None:
             "PyTorch finds no CUDA device, a TensorRT plan is built on the GPU that runs it; "
             "export the ONNX target here, then there 'edgeseg build FILE --target tensorrt'"
         )
+    if score_map == "plugin":
+        plugin.ptx()
+        major, minor = torch.cuda.get_device_capability()
+        if (major, minor) < LEAST_CAPABILITY:
+            raise EngineError(
+                f"the GPU has compute capability {major}.{minor}, the score map's plugin needs "
+                "8.0 or later; take TensorRT's layers for it: --score-map native"
+            )
 
 
 def to_tensorrt(
