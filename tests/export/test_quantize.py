@@ -288,6 +288,16 @@ def test_the_command(float_engine: Path, tmp_path: Path) -> None:
         made = file.manifest.targets[1].quantization
     assert made is not None
     assert made.calibration == "streets, train, 3 frames"
+
+    told = run(
+        "quantize", str(engine), "--data", str(data), "--target", "onnx", "--frames", "1",
+        "--validation", "none", "--threads", "1",
+    )  # fmt: skip
+    assert "mIoU not measured: 'edgeseg build --precision int8' makes plans of it" in told
+    with open_engine(engine) as file:
+        kinds = [(t.kind, t.weights) for t in file.manifest.targets]
+    assert kinds == [("onnx", "float16"), ("openvino", "int8"), ("onnx", "int8")]
+
     scored = run(
         "evaluate", str(data), "--engine", str(engine), "--precision", "int8", "--threads", "1"
     )

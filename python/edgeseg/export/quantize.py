@@ -189,7 +189,7 @@ def _onnx(
 
     read_model(ov.Core(), engine, portable)  # for its checks
     stored = bytes(engine.part(portable.parts[0]))
-    # NNCF takes no weights for such that come out of a Cast.
+    # NNCF takes for weights what is constant, not what a Cast or an Unsqueeze makes of constants.
     limit = 4 * len(stored)
     model = optimizer.optimize(
         onnx.load_from_string(stored), input_size_limit=limit, output_size_limit=limit
