@@ -19,6 +19,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from edgeseg import _core
+
 Operation = Callable[[], None]
 _FENCE = 256
 _FENCE_BYTE, _FRESH_BYTE, _FREED_BYTE = 0xA5, 0xCD, 0xDD
@@ -466,3 +472,66 @@ class FakeKernels:
             kernel(*arguments, **named)
 
         self._cuda.queue(stream, run)
+
+
+class HostKernels:
+    """The CPU's kernels with the signatures of `_core.cuda`; fast, for thousands of frames."""
+
+    @staticmethod
+    def preprocess(
+        frame: int,
+        shape: tuple[int, int],
+        row_stride: int,
+        out: int,
+        out_shape: tuple[int, ...],
+        out_strides: tuple[int, ...],
+        out_dtype: str,
+        *,
+        pixel_format: str,
+        **named: Any,
+    ) -> None:
+        height, width = shape
+        nv12 = pixel_format == "nv12"
+        extents = (height // 2 * 3, width) if nv12 else (height, width, 3)
+        strides = (row_stride, 1) if nv12 else (row_stride, 3, 1)
+        _core.preprocess(
+            view(frame, extents, "uint8", strides),
+            view(out, out_shape, out_dtype),
+            pixel_format=pixel_format,
+            **named,
+        )
+
+    @staticmethod
+    def upsample_argmax(
+        logits: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        dtype: str,
+        labels: int,
+        labels_shape: tuple[int, ...],
+        labels_strides: tuple[int, ...],
+        *,
+        confidence: int,
+        **named: Any,
+    ) -> None:
+        _core.upsample_argmax(
+            view(logits, shape, dtype),
+            view(labels, labels_shape, "uint8"),
+            confidence=view(confidence, labels_shape, "float32") if confidence else None,
+            **named,
+        )
+
+
+def view(
+    address: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None = None
+) -> NDArray[Any]:
+    """The array at an address; `strides` in bytes."""
+    kind = np.dtype(dtype)
+    if strides is None:
+        size = int(np.prod(shape)) * kind.itemsize
+    else:
+        size = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + kind.itemsize
+    flat = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    if strides is None:
+        return flat.view(kind).reshape(shape)
+    return as_strided(flat.view(kind), shape, strides)

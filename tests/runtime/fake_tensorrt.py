@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from tests.runtime.fake_cuda import FakeCuda
+from numpy.typing import NDArray
+from tests.runtime.fake_cuda import FakeCuda, view
 
 
 class Severity(enum.Enum):
@@ -126,11 +127,7 @@ def fake_tensorrt(name: str, version: str, cuda: FakeCuda) -> Any:
     return module
 
 
-def _view(cuda: FakeCuda, address: int, shape: Any, dtype: DataType) -> np.ndarray[Any, Any]:
-    import ctypes
-
-    kind = np.dtype(np.float16 if dtype is DataType.HALF else np.float32)
-    size = int(np.prod(shape)) * kind.itemsize
-    cuda.check(address, size, device_only=True)
-    memory = (ctypes.c_uint8 * size).from_address(address)
-    return np.frombuffer(memory, kind).reshape(shape)
+def _view(cuda: FakeCuda, address: int, shape: Any, dtype: DataType) -> NDArray[Any]:
+    kind = "float16" if dtype is DataType.HALF else "float32"
+    cuda.check(address, int(np.prod(shape)) * np.dtype(kind).itemsize, device_only=True)
+    return view(address, tuple(shape), kind)

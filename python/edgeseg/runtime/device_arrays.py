@@ -190,8 +190,6 @@ _CODES = {0: "i", 1: "u", 2: "f"}
 _given: dict[int, tuple[_Managed, Any]] = {}
 
 
-
-
 def _delete(address: int) -> None:
     _given.pop(address, None)
 

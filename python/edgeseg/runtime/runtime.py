@@ -308,7 +308,8 @@ def _load_gpu(
         except (EngineError, MissingDependencyError) as error:
             if strict:
                 raise
-            logger.warning("falling back from the %s target: %s", target.kind, error)
+            # As text: a record that somebody keeps would keep the GPU's streams with the error.
+            logger.warning("falling back from the %s target: %s", target.kind, str(error))
             errors.append(error)
     if named:
         raise errors[0]

@@ -14,6 +14,10 @@ from edgeseg.runtime.gpu import FloatType
 logger = logging.getLogger("edgeseg")
 
 PlanKind = Literal["tensorrt", "tensorrt-rtx"]
+_LIBRARIES: dict[PlanKind, tuple[str, str]] = {  # and what of edgeseg brings them
+    "tensorrt": ("tensorrt", "gpu"),
+    "tensorrt-rtx": ("tensorrt_rtx", "gpu-rtx"),
+}
 _IMAGE, _LOGITS = "image", "logits"
 _DTYPES: dict[str, FloatType] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
@@ -23,16 +27,21 @@ def library(kind: PlanKind) -> Any:
 
     Raises:
         MissingDependencyError: it is not installed.
+        EngineError: it is installed, but cannot be loaded.
     """
-    name = kind.replace("-", "_")
+    name, extra = _LIBRARIES[kind]
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        package = "tensorrt-rtx-cu13" if kind == "tensorrt-rtx" else "tensorrt-cu13"
         raise MissingDependencyError(
-            f"{name} is not installed, it runs {kind} plans; pip install {package}"
+            f"{name} is not installed, it runs {kind} plans; pip install 'edgeseg[{extra}]'"
+        ) from error
+    except (ImportError, OSError, RuntimeError) as error:  # its shared libraries, or their driver
+        raise EngineError(
+            f"{name} is installed but cannot be loaded: {error}; install it again with "
+            f"pip install --force-reinstall {name}"
         ) from error
 
 
@@ -91,7 +100,11 @@ class TensorRTNetwork:
         """
         context = self._engine.create_execution_context()
         if context is None:
-            raise self._error("gave no execution context, which takes GPU memory")
+            raise self._error(
+                "gave no execution context",
+                "if the GPU's memory is used up, end other programs that use it ('nvidia-smi' "
+                "lists them)",
+            )
         return TensorRTContext(context, self._error)
 
     def _dtype(self, tensor: str) -> FloatType:
@@ -106,12 +119,10 @@ class TensorRTNetwork:
             return True
         return bool(self.context().is_capturable())
 
-    def _error(self, what: str) -> EngineError:
+    def _error(self, what: str, mend: str | None = None) -> EngineError:
         said = f" ({self._log.last_error})" if self._log.last_error else ""
-        return EngineError(
-            f"{self._plan} {what}{said}; build it again on this machine: "
-            f"edgeseg build FILE --target {self._kind}"
-        )
+        build = f"build it again on this machine: edgeseg build FILE --target {self._kind}"
+        return EngineError(f"{self._plan} {what}{said}; {mend or build}")
 
 
 class TensorRTContext:
