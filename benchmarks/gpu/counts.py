@@ -1,0 +1,163 @@
+"""What the work costs at least: bytes and operations, counted, and the time that they take.
+
+Bytes: every input byte that matters is read from device memory once, every output byte written
+once. Operations are of float32 arithmetic, a multiply-add counts as two; integer arithmetic of
+NV12 and of the overlay counts like it. Where the work depends on the data, the count is of what no
+data avoids. No version is faster than the larger of both times plus one launch: the floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgeseg.models import STDCSeg
+
+SECTOR = 32  # bytes; what device memory hands out at least
+_LERP = 3  # a subtraction and a multiply-add
+_YUV_TO_RGB = 16  # for one tap: 5 multiplications, 8 sums, 3 shifts
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one launch must do."""
+
+    bytes: int
+    operations: int
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the GPU was measured to reach.
+
+    Attributes:
+        bandwidth: of a large copy on the device, in bytes read plus written per second.
+        launch_us: one launch of a kernel that does next to nothing, inside a CUDA graph.
+        operations: per second in a large matrix product, by number format; "tfloat32" is float32
+            on the matrix units.
+    """
+
+    bandwidth: float
+    launch_us: float
+    operations: dict[str, float]
+
+
+def floor_us(work: Work, ceilings: Ceilings) -> float:
+    """Microseconds below which no kernel comes that reads its inputs from device memory."""
+    moving = work.bytes / ceilings.bandwidth
+    computing = work.operations / ceilings.operations["float32"]
+    return 1e6 * max(moving, computing) + ceilings.launch_us
+
+
+def score_map_concat(n: int, c: int, h: int, w: int, classes: int, itemsize: int) -> Work:
+    """Features in, features and scores out, float32 text once; `itemsize` bytes a feature."""
+    pixels = n * h * w
+    moved = pixels * (c + c + classes) * itemsize + 4 * classes * c
+    # The norm and every class: a dot product each; then a root, and a division for every class.
+    return Work(moved, pixels * (2 * c * (1 + classes) + 1 + classes))
+
+
+def preprocess(
+    frame: tuple[int, int], size: tuple[int, int], pixel_format: str, itemsize: int
+) -> Work:
+    """A frame of (H, W) pixels stretched to 3×h×w values of `itemsize` bytes.
+
+    Of the frame, the rows that a sample touches and in these the 32-byte sectors: bilinear
+    interpolation that shrinks by more than two leaves rows out.
+    """
+    rows, columns = (_touched(full, count) for full, count in zip(frame, size, strict=True))
+    if pixel_format == "nv12":
+        # Chroma: one pair of bytes for two columns, in rows of its own for two rows.
+        read = len(rows) * _sectors(columns, 1) + len(np.unique(rows // 2)) * _sectors(
+            columns // 2, 2
+        )
+    else:
+        read = len(rows) * _sectors(columns, 3)
+    pixels = size[0] * size[1]
+    convert = 4 * _YUV_TO_RGB if pixel_format == "nv12" else 0
+    return Work(
+        SECTOR * read + 3 * pixels * itemsize,
+        pixels * (convert + 3 * (3 * _LERP + 2)),  # and the normalisation: two
+    )
+
+
+def upsample_argmax(
+    n: int,
+    classes: int,
+    h: int,
+    w: int,
+    size: tuple[int, int],
+    itemsize: int,
+    *,
+    confidence: bool = False,
+) -> Work:
+    """Logits N×K×h×w in, labels N×H×W uint8 out, and float32 probabilities if wanted.
+
+    Operations: one comparison for every logit. With confidence every class of every pixel is
+    interpolated, shifted, exponentiated and added.
+    """
+    labels = n * size[0] * size[1]
+    logits = n * classes * h * w
+    if not confidence:
+        return Work(logits * itemsize + labels, logits)
+    return Work(logits * itemsize + 5 * labels, logits + labels * (classes * (3 * _LERP + 3) + 1))
+
+
+def overlay(size: tuple[int, int]) -> Work:
+    """Frame and labels in, frame out, and a palette of 256 colours."""
+    pixels = size[0] * size[1]
+    return Work(pixels * (3 + 1 + 3) + 3 * 256, pixels * 3 * 5)
+
+
+def network_macs(model: STDCSeg, height: int, width: int) -> int:
+    """Multiply-adds of one image through the network in evaluation mode.
+
+    Those of convolutions, and of the score map: a norm and K dot products over the channels at
+    every pixel. Runs the network without values, on PyTorch's meta device.
+    """
+    from copy import deepcopy
+
+    import torch
+    from torch import Tensor, nn
+
+    counted = deepcopy(model).eval().to("meta")
+    total = 0
+
+    def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        rows, columns = module.kernel_size
+        total += output.numel() * (module.in_channels // module.groups) * rows * columns
+
+    for module in counted.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        counted(torch.empty(1, 3, height, width, device="meta"))
+    if model.text_embeddings is not None:
+        classes, channels = model.text_embeddings.shape
+        total += -(-height // 32) * -(-width // 32) * channels * (classes + 1)
+    return total
+
+
+def network_floor_ms(macs: int, operations_per_second: float) -> float:
+    """Milliseconds of the multiply-adds alone."""
+    return 1e3 * 2 * macs / operations_per_second
+
+
+def _touched(full: int, count: int) -> np.ndarray:
+    """Samples of an axis of `full` that stretching it to `count` reads: half-pixel centres."""
+    positions = np.clip((np.arange(count) + 0.5) * full / count - 0.5, 0, full - 1)
+    first = np.floor(positions).astype(np.int64)
+    second = first[positions > first] + 1
+    return np.unique(np.concatenate([first, second]))
+
+
+def _sectors(samples: np.ndarray, itemsize: int) -> int:
+    """32-byte sectors of a row, which starts with one, that hold these samples."""
+    first = samples * itemsize // SECTOR
+    last = (samples * itemsize + itemsize - 1) // SECTOR
+    return len(np.unique(np.concatenate([first, last])))
