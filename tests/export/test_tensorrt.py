@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,15 +187,16 @@ def test_ctrl_c_ends_the_build_and_leaves_the_file(
     write_tiny_engine: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_tiny_engine(tmp_path / "tiny.edgeseg")
-    before = path.read_bytes()
+    before, handler = path.read_bytes(), signal.getsignal(signal.SIGINT)
 
     def interrupt(done: int, _: int | None) -> None:
         if done > 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         build_engine(path, "tensorrt-rtx", progress=interrupt)
     assert path.read_bytes() == before
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 # -------------------------------------------------------------------------------------- float16

@@ -14,8 +14,11 @@ import hashlib
 import logging
 import os
 import re
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -350,17 +353,17 @@ def build_plan(
     config = builder.create_builder_config()
     config.builder_optimization_level = optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 is float32, not 10 bits of it
-    monitor = None if progress is None else _monitor(trt, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
+    monitor = _monitor(trt, progress)
+    config.progress_monitor = monitor
     if library.kind == "tensorrt-rtx":
         listed = _listed(trt)
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):
             config.set_compute_capability(listed[capability], index)
     cache = None if timing_cache is None else _read_timings(config, timing_cache)
-    plan = builder.build_serialized_network(definition, config)
-    if monitor is not None and monitor.interrupted:
+    with _ctrl_c_ends(monitor):
+        plan = builder.build_serialized_network(definition, config)
+    if monitor.interrupted:
         raise KeyboardInterrupt
     if plan is None:
         reason = _printable(messages.last_error) or "it gives no reason"
@@ -470,8 +473,8 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, progress: Progress) -> Any:
-    """Tells of the outermost phase, and ends the build on Ctrl-C."""
+def _monitor(trt: Any, progress: Progress | None) -> Any:
+    """Tells of the outermost phase, and ends the build once `interrupted` is set."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # as above
         def __init__(self) -> None:
@@ -494,12 +497,27 @@ def _monitor(trt: Any, progress: Progress) -> Any:
                 self._tell(steps, steps)
 
         def _tell(self, done: int, steps: int) -> None:
-            try:
+            if progress is not None:
                 progress(done, steps)
-            except KeyboardInterrupt:  # it must not pass through the library
-                self.interrupted = True
 
     return Monitor()
+
+
+@contextmanager
+def _ctrl_c_ends(monitor: Any) -> Iterator[None]:
+    """Ctrl-C ends the build at its next step; no exception may pass through the library."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to that one
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        monitor.interrupted = True
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # -------------------------------------------------------------------------------- timing cache
