@@ -150,7 +150,7 @@ class RealGpu:
 
             build_engine(path, "tensorrt", precision="float32")
         else:
-            content, requires = _compiled_pool("cuda")
+            content, requires = compiled_pool("cuda")
             target = Target(
                 kind="aoti",
                 parts=("aoti/cuda.pt2",),
@@ -189,7 +189,7 @@ class OnlyInterface:
         self.__cuda_array_interface__ = array.__cuda_array_interface__
 
 
-def _compiled_pool(device: str) -> tuple[bytes, dict[str, str]]:
+def compiled_pool(device: str) -> tuple[bytes, dict[str, str]]:
     """The tiny engine's network as an AOTInductor package, and what it requires."""
     import torch
     from torch._inductor import aoti_compile_and_package
@@ -214,17 +214,15 @@ def emulated_gpu(
     return fake_gpu
 
 
-@pytest.fixture(
-    params=[
-        "fake",
-        pytest.param("emulated", marks=pytest.mark.cuda_emulation),
-        pytest.param("real", marks=pytest.mark.gpu),
-    ]
-)
+REAL = pytest.param("real", marks=pytest.mark.gpu)
+EMULATED = pytest.param("emulated", marks=pytest.mark.cuda_emulation)
+
+
+@pytest.fixture(params=["fake", REAL])
 def machine(
     request: pytest.FixtureRequest, write_tiny_engine: Callable[..., Path], tiny_onnx: bytes
 ) -> Any:
-    """Every GPU that can be had here."""
+    """A GPU: "fake", "emulated" or "real"."""
     if request.param == "real":
         return RealGpu(write_tiny_engine, tiny_onnx)
     return request.getfixturevalue(f"{request.param}_gpu")

@@ -117,6 +117,7 @@ class FakeCuda:
         fail_in: counts allocations down; the one at 0 finds no memory.
         lost: the error that every call gives since a kernel failed.
         break_launch: the next kernel fails when it runs.
+        at_once: work runs when it is queued, for libraries that know nothing of the fake's streams.
         allocations: how many were ever made.
     """
 
@@ -132,6 +133,7 @@ class FakeCuda:
         self.fail_in: int | None = None
         self.lost: cudaError_t | None = None
         self.break_launch = False
+        self.at_once = False
         self.allocations = self.calls = self.graphs_made = self.launches = 0
         self.memory: dict[int, _Memory] = {}
         self.streams: dict[int, _Stream] = {1: _Stream(0), 2: _Stream(0)}
@@ -328,8 +330,8 @@ class FakeCuda:
             raise CallError(
                 cudaError_t.cudaErrorStreamCaptureUnsupported
             )  # nobody could wait for it
+        record.stream, record.position, record.time = target, target.queued + 1, None
         self._put(target, lambda: self._mark(record))
-        record.stream, record.position, record.time = target, target.queued, None
 
     @_answers
     def cudaEventRecordWithFlags(self, event: int, stream: int, flags: int) -> None:
@@ -414,10 +416,11 @@ class FakeCuda:
         self._last_handle += 0x10
         return Handle(self._last_handle)
 
-    @staticmethod
-    def _put(stream: _Stream, operation: Operation) -> None:
+    def _put(self, stream: _Stream, operation: Operation) -> None:
         stream.work.append(operation)
         stream.queued += 1
+        if self.at_once:
+            self._finish(stream)
 
     def _finish(self, stream: _Stream, position: int | None = None) -> None:
         last = stream.queued if position is None else position

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.runtime.conftest import FakeGpu
+from tests.runtime.conftest import EMULATED, REAL, FakeGpu
 
 from edgeseg.engine_file import Input
 from edgeseg.errors import EngineError, InputError
@@ -69,7 +69,7 @@ FRAMES = {
     "odd": (picture(33, 47, 1), "bgr"),
     "one pixel": (picture(1, 1, 2), "bgr"),
     "one row": (picture(1, 50, 2), "bgr"),
-    "large": (picture(200, 150, 3), "rgb"),
+    "rgb, larger than the network's": (picture(70, 101, 3), "rgb"),
     "a crop": (picture(50, 80, 4)[3:40, 5:70], "bgr"),
     "mirrored": (picture(30, 40, 5)[:, ::-1], "bgr"),
     "nv12": (nv12(picture(48, 80, 6)), "nv12"),
@@ -77,6 +77,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.parametrize("machine", ["fake", EMULATED, REAL], indirect=True)
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_labels_are_the_cpu_s(machine: Any, tmp_path: Path, resize: Any) -> None:
     fields = Input(height=64, width=96, mean=(9.0,) * 3, std=(2.0,) * 3, resize=resize, pad=7.0)

@@ -116,7 +116,9 @@ def _view(
     strides = interface.get("strides") or _packed(shape, item)
     if interface.get("mask") is not None:
         raise InputError("the frame has masked pixels, which have no grey level; give them one")
-    if stream := interface.get("stream"):  # none given: its maker says that it is finished
+    # From version 3 on, no stream says that the array is finished; before, nobody could tell.
+    stream = interface.get("stream") if interface["version"] >= 3 else _LEGACY_STREAM
+    if stream:
         order_after(int(stream))
     return DeviceArray(
         address=int(interface["data"][0]),

@@ -43,10 +43,14 @@ class Verification:
 def verify(
     engine: str | os.PathLike[str] | None = None,
     *,
+    device: str = "auto",
     threads: int | None = None,
     precision: Precision = "auto",
+    trust: bool = False,
 ) -> Verification:
     """Check every part's hash and run the golden sample on this machine.
+
+    Arguments are those of `Runtime`, which runs here with `strict=True`.
 
     Raises:
         EngineError: the file is damaged or cannot run here.
@@ -63,7 +67,7 @@ def verify(
             f"the golden sample of {path} has a frame of {frame.shape[:2]} and labels of "
             f"{expected.shape}; export the engine again"
         )
-    runtime = Runtime(path, threads=threads, precision=precision, strict=True)
+    runtime = Runtime(path, device, threads=threads, precision=precision, strict=True, trust=trust)
     labels = runtime.predict(frame).labels
     agreement = float(np.mean(labels == expected))
     made = runtime.quantization
