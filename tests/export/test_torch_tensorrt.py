@@ -116,48 +116,38 @@ def test_the_real_api_refuses_another_order_of_arguments(tensorrt: ModuleType) -
 
 
 class Compiler:
-    """`torch_tensorrt` as far as we call it, with the signatures of 2.14 (names=True) or 2.11."""
+    """`torch_tensorrt` as far as we call it, with the parameters of 2.14."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, names: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[SimpleNamespace] = []
         self.plugins: list[str] = []
 
-        def record(exported_program: Any, arg_inputs: Any, settings: dict[str, Any]) -> bytes:
-            call = SimpleNamespace(program=exported_program, inputs=arg_inputs, settings=settings)
-            self.calls.append(call)
-            return b"plan"
-
-        def convert_2_11(
+        def convert(
             exported_program: Any,
             inputs: Any = None,
             *,
             arg_inputs: Any = None,
-            require_full_compilation: bool = False,
-            min_block_size: int = 5,
-        ) -> bytes:
-            settings = {"full": require_full_compilation, "block": min_block_size}
-            return record(exported_program, arg_inputs, settings)
-
-        def convert_2_14(
-            exported_program: Any,
-            inputs: Any = None,
-            *,
-            arg_inputs: Any = None,
+            disable_tf32: bool = False,
             require_full_compilation: bool = False,
             min_block_size: int = 5,
             arg_input_binding_names: Any = None,
             output_binding_names: Any = None,
         ) -> bytes:
-            settings = {"full": require_full_compilation, "block": min_block_size}
-            settings["names"] = (arg_input_binding_names, output_binding_names)
-            return record(exported_program, arg_inputs, settings)
+            assert inputs is None
+            call = SimpleNamespace(
+                program=exported_program,
+                inputs=arg_inputs,
+                tf32=not disable_tf32,
+                whole=require_full_compilation and min_block_size == 1,
+                names=(arg_input_binding_names, output_binding_names),
+            )
+            self.calls.append(call)
+            return b"plan"
 
-        dynamo: Any = ModuleType("torch_tensorrt.dynamo")
-        dynamo.convert_exported_program_to_serialized_trt_engine = (
-            convert_2_14 if names else convert_2_11
-        )
+        self.dynamo: Any = ModuleType("torch_tensorrt.dynamo")
+        self.dynamo.convert_exported_program_to_serialized_trt_engine = convert
         monkeypatch.setitem(sys.modules, "torch_tensorrt", ModuleType("torch_tensorrt"))
-        monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo", dynamo)
+        monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo", self.dynamo)
         monkeypatch.setattr(
             torch_tensorrt, "register_plugin", lambda: self.plugins.append(torch_tensorrt.PLUGIN)
         )
@@ -175,7 +165,9 @@ def test_the_whole_network_goes_in_with_the_operator_as_a_plugin(
     plan = torch_tensorrt.to_tensorrt(small_model(), 64, 96, precision, "plugin", device="cpu")
     (call,) = compiler.calls
     assert plan == b"plan"
-    assert call.settings == {"full": True, "block": 1, "names": (("image",), "logits")}
+    assert call.names == (("image",), "logits")
+    assert call.whole
+    assert not call.tf32
     assert operators(call.program).count("edgeseg.score_map_concat.default") == 1
     assert compiler.plugins == ["edgeseg::score_map_concat"]
     (image,) = call.inputs
@@ -185,25 +177,31 @@ def test_the_whole_network_goes_in_with_the_operator_as_a_plugin(
 
 
 def test_the_native_twin_has_no_operator_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = Compiler(monkeypatch, names=False)
+    compiler = Compiler(monkeypatch)
     torch_tensorrt.to_tensorrt(small_model(), 64, 96, "float16", "native", device="cpu")
     (call,) = compiler.calls
-    assert call.settings == {"full": True, "block": 1}
     assert not [name for name in operators(call.program) if name.startswith("edgeseg")]
     assert compiler.plugins == []
 
 
 def test_what_tensorrt_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    Compiler(monkeypatch)
+    compiler = Compiler(monkeypatch)
 
-    def refuse(exported_program: Any, arg_inputs: Any) -> bytes:
-        raise UnboundLocalError("interpreter_result")  # as 2.11 does after logging the reason
+    def refuse(program: Any, *, output_binding_names: Any, **_: Any) -> bytes:
+        raise RuntimeError("While interpreting the module got an error")
 
-    name = "convert_exported_program_to_serialized_trt_engine"
-    monkeypatch.setattr(
-        sys.modules["torch_tensorrt.dynamo"], name, lambda program, **_: refuse(program, None)
-    )
+    compiler.dynamo.convert_exported_program_to_serialized_trt_engine = refuse
     with pytest.raises(EngineError, match="edgeseg build FILE --target tensorrt"):
+        torch_tensorrt.to_tensorrt(small_model(), 64, 96, "float32", "native", device="cpu")
+
+
+def test_an_older_torch_tensorrt_would_drop_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert_2_13(program: Any, inputs: Any = None, **_: Any) -> bytes:
+        raise AssertionError
+
+    compiler = Compiler(monkeypatch)
+    compiler.dynamo.convert_exported_program_to_serialized_trt_engine = convert_2_13
+    with pytest.raises(MissingDependencyError, match=r"2\.14"):
         torch_tensorrt.to_tensorrt(small_model(), 64, 96, "float32", "native", device="cpu")
 
 

@@ -81,23 +81,34 @@ def to_tensorrt(
         device: where PyTorch holds the weights while they are converted.
 
     Raises:
+        MissingDependencyError: Torch-TensorRT is older than 2.14.
         EngineError: Torch-TensorRT or TensorRT refuses the network, or edgeseg was built without
             CUDA and has no kernel for the plugin.
     """
     from torch_tensorrt.dynamo import convert_exported_program_to_serialized_trt_engine as convert
 
+    if "output_binding_names" not in inspect.signature(convert).parameters:
+        raise MissingDependencyError(
+            "this Torch-TensorRT cannot name a plan's output, 2.14 can; "
+            "pip install 'edgeseg[torch-tensorrt]', or build a plan from the ONNX target: "
+            "edgeseg build FILE --target tensorrt"
+        )
     program = exported_program(model, height, width, precision, device=device)
     if score_map == "native":
         program = program.run_decompositions(decomposition_table())
     else:
         register_plugin()
     (image,), _ = program.example_inputs
-    options: dict[str, Any] = {"require_full_compilation": True, "min_block_size": 1}
-    # Before it had these arguments, it named the output itself: "output0".
-    if "output_binding_names" in inspect.signature(convert).parameters:
-        options |= {"arg_input_binding_names": ("image",), "output_binding_names": "logits"}
     try:
-        plan = convert(program, arg_inputs=[image], **options)
+        plan = convert(
+            program,
+            arg_inputs=[image],
+            arg_input_binding_names=("image",),
+            output_binding_names="logits",
+            require_full_compilation=True,
+            min_block_size=1,
+            disable_tf32=True,  # float32 means float32
+        )
     except Exception as error:  # whatever a converter, TensorRT or its bindings raise
         raise EngineError(
             f"Torch-TensorRT could not build the network in {precision} with a {score_map} score "
