@@ -26,12 +26,11 @@ ARGUMENTS = (
     ("out", "u64"),  # N×(C+K)×H×W
 )
 
-# What one block of the kernel takes.
-_PIXELS = 8
-_CLASSES = 31
-_CHANNELS_PER_THREAD = 8
-_MAX_THREADS = 128
+# What a block of the kernel takes. float32: a thread takes 8 channels.
 _WARP = 32
+_FLOAT_PIXELS, _FLOAT_CLASSES, _FLOAT_CHANNELS, _FLOAT_THREADS = 8, 31, 8, 128
+# float16 and bfloat16, on tensor cores.
+_HALF_PIXELS, _HALF_CLASSES, _HALF_THREADS = 16, 32, 256
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,22 @@ def launch(shape: tuple[int, ...], classes: int, dtype: DType) -> Launch:
     """
     n, channels, height, width = shape
     pixels = height * width
-    warps = _ceil_div(_ceil_div(channels, _CHANNELS_PER_THREAD), _WARP)
+    block_pixels, block_classes, threads = _HALF_PIXELS, _HALF_CLASSES, _HALF_THREADS
+    if dtype == "float32":
+        block_pixels, block_classes = _FLOAT_PIXELS, _FLOAT_CLASSES
+        warps = _ceil_div(channels, _FLOAT_CHANNELS * _WARP)
+        threads = min(warps * _WARP, _FLOAT_THREADS)
     return Launch(
         entry=f"edgeseg_score_map_concat_{dtype}",
         scalars=(n, channels, pixels, classes),
-        grid=(_ceil_div(n * pixels, _PIXELS), _ceil_div(classes, _CLASSES), 1),
-        block=(min(warps * _WARP, _MAX_THREADS), 1, 1),
+        grid=(_ceil_div(n * pixels, block_pixels), _ceil_div(classes, block_classes), 1),
+        block=(threads, 1, 1),
         shared_memory=0,
     )
 
 
 def ptx() -> bytes:
-    """The kernel's PTX, which the driver compiles for the GPU that is there.
+    """The kernel's PTX, which the driver compiles for the GPU: compute capability 8.0 or later.
 
     Raises:
         EngineError: edgeseg was built without CUDA.

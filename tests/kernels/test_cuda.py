@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -130,10 +131,15 @@ def test_full_size_preprocess_equals_the_twin(case: PreprocessCase, device: Devi
 
 # --- score_map_concat -----------------------------------------------------------------------------
 
-# Where blocks of 8 pixels, 8 channels a thread, 1024 channels and 31 classes begin and end.
+# Where blocks of 8 or 16 pixels, 8 channels a thread, 16 channels a product, 1024 channels and
+# 16, 31 or 32 classes begin and end.
 BLOCK_CASES = (
     ScoreMapCase("one-full-block", (1, 1024, 2, 4), 31),
     ScoreMapCase("one-class-more", (1, 1024, 2, 4), 32, "float16"),
+    ScoreMapCase("full-products", (2, 32, 4, 4), 32, "bfloat16"),
+    ScoreMapCase("one-more-than-products", (1, 33, 1, 17), 17, "float16"),
+    ScoreMapCase("one-more-than-products-last", (1, 33, 1, 17), 33, "bfloat16", channels_last=True),
+    ScoreMapCase("batch", (8, 64, 2, 4), 19, "float16"),
     ScoreMapCase("150-classes", (1, 256, 3, 3), 150, "bfloat16"),
     ScoreMapCase("one-channel-more", (1, 1025, 2, 5), 5),
     ScoreMapCase("three-passes", (1, 2056, 1, 9), 33, "float16", channels_last=True),
@@ -180,6 +186,42 @@ def check_scores(
 )
 def test_score_map_equals_the_twin(case: ScoreMapCase, device: Device) -> None:
     check_scores(device, *score_map_inputs(case), case.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_score_map_of_views(dtype: DType, device: Device) -> None:
+    case = ScoreMapCase("views", (2, 48, 6, 10), 11, dtype)
+    wide = np.zeros((2, 97, 12, 13), storage(dtype))
+    view = wide[:, 1::2, ::2, 1:11]
+    view[...] = score_map_inputs(case)[0]
+    check_scores(device, view, case.make_text(), dtype)
+
+
+@emulated
+@pytest.mark.parametrize(
+    "case",
+    [case for case in BLOCK_CASES if case.dtype != "float32"],
+    ids=lambda case: case.name,
+)
+def test_score_map_without_tensor_cores(case: ScoreMapCase, cuda_emulation: ModuleType) -> None:
+    library = ctypes.CDLL(str(cuda_emulation.__file__))
+    library.set_ptx_version(75)
+    try:
+        check_scores(Device(cuda_emulation, "cpu"), *score_map_inputs(case), case.dtype)
+    finally:
+        library.set_ptx_version(80)
+
+
+@emulated
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_text_keeps_its_precision_on_tensor_cores(dtype: DType, cuda_emulation: ModuleType) -> None:
+    """A pixel along what rounding takes from a row of the text, where the score is that small."""
+    case = ScoreMapCase("precision", (1, 1024, 1, 16), 1, dtype)
+    text = case.make_text()
+    lost = text - decode(encode(text, dtype), dtype).astype(np.float32)
+    text -= (text @ lost.T) / (lost @ lost.T) * lost  # the exact score is next to nothing
+    features = np.repeat(lost.reshape(1, -1, 1, 1) / np.abs(lost).max(), 16, axis=3)
+    check_scores(Device(cuda_emulation, "cpu"), encode(features, dtype), text, dtype)
 
 
 @on_gpu

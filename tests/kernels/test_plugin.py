@@ -89,7 +89,7 @@ def test_the_ptx_has_an_entry_for_every_type_with_these_arguments() -> None:
 
 @pytest.mark.cuda_toolkit
 @pytest.mark.cuda
-@pytest.mark.parametrize("architecture", [75, 80, 86, 87, 89, 90, 100, 110, 120])
+@pytest.mark.parametrize("architecture", [80, 86, 87, 89, 90, 100, 110, 120])
 def test_the_ptx_assembles_for_every_gpu(architecture: int, tmp_path: Path) -> None:
     ptx = tmp_path / "plugin.ptx"
     ptx.write_bytes(plugin.ptx().rstrip(b"\0"))

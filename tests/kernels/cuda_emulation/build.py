@@ -39,7 +39,8 @@ def build(sources: Iterable[Path], library: Path) -> Path:
     import pybind11
 
     for header in (CSRC / "cuda").glob("*.cuh"):
-        (library.parent / header.name).write_text(rewrite(header.read_text()))
+        if not (HERE / "shim" / header.name).exists():
+            (library.parent / header.name).write_text(rewrite(header.read_text()))
     includes = (
         library.parent,  # before the headers as they were written
         HERE / "shim",  # before the toolkit

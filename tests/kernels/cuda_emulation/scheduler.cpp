@@ -160,6 +160,8 @@ const char* error_text(cudaError_t error) {
     return error == cudaErrorLaunchFailure ? fault.c_str() : "invalid configuration argument";
 }
 
+int ptx_version = 80;
+
 void block_barrier() { wait(State::at_barrier); }
 
 const std::uint64_t* warp_exchange(std::uint64_t mine) {
@@ -177,3 +179,7 @@ void shared_array(void* address, std::size_t bytes) {
 void* dynamic_shared() { return dynamic.get(); }
 
 }  // namespace emulation
+
+extern "C" __attribute__((visibility("default"))) void set_ptx_version(int version) {
+    emulation::ptx_version = version;
+}

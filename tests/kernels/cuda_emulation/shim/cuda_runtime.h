@@ -52,6 +52,9 @@ int lane();
 void shared_array(void* address, std::size_t bytes);
 void* dynamic_shared();
 
+// The compute capability that kernels were compiled for, as cudaFuncAttributes has it.
+extern int ptx_version;
+
 }  // namespace emulation
 
 extern emulation::Index threadIdx, blockIdx;
@@ -90,6 +93,12 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
     return emulation::launch(*config, [&] { kernel(Parameters(arguments)...); });
+}
+
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+    attributes->ptxVersion = emulation::ptx_version;
+    return cudaSuccess;
 }
 
 inline cudaError_t cudaGetDeviceCount(int* count) {
