@@ -112,8 +112,11 @@ class Subject:
     def allowed_error(self, precision: str) -> float:
         """Three times what PyTorch errs by in that precision; random weights amplify rounding.
 
-        float32 may run in TF32, whose significands are float16's.
+        float32 may run in TF32, whose significands are float16's. Of INT8 only that it computes
+        this network: the logits of another would be off by more than 1.
         """
+        if precision == "int8":
+            return 0.7
         naive = "float16" if precision == "float32" else precision
         return 3 * logits_error(self, TorchEngine(self.model, self.image, naive).run())
 
@@ -127,6 +130,18 @@ class Subject:
         """Of one image."""
         return network_macs(self.model, self.case.height, self.case.width)
 
+    @cached_property
+    def golden(self) -> tuple[np.ndarray, np.ndarray]:
+        """A street and its labels."""
+        frame = street(1, self.case.height, self.case.width).frame
+        return frame, self.labels(frame)
+
+    @property
+    def calibration(self) -> list[np.ndarray]:
+        """RGB frames."""
+        size = self.case.height, self.case.width
+        return [np.ascontiguousarray(street(seed, *size).frame[..., ::-1]) for seed in range(16)]
+
     def labels(self, frame: np.ndarray) -> np.ndarray:
         """H×W uint8 that PyTorch gives in float32 on the host."""
         return trained_labels(self.model, frame, self._input)
@@ -134,10 +149,11 @@ class Subject:
     def write(self, name: str, target: Target | None = None, content: bytes = b"") -> Path:
         """An engine file with the portable target and, if given, one more of one part."""
         case = self.case
+        frame, labels = self.golden
         parts = {
             "onnx/model.onnx": self.onnx,
-            "golden/frame.png": _png(np.zeros((64, 64, 3), np.uint8)),
-            "golden/labels.png": _png(np.zeros((64, 64), np.uint8)),
+            "golden/frame.png": _png(frame),
+            "golden/labels.png": _png(labels),
         }
         targets = [Target(kind="onnx", parts=("onnx/model.onnx",), weights="float16")]
         if target is not None:
@@ -237,12 +253,18 @@ def built(kind: Literal["tensorrt", "tensorrt-rtx"]) -> Callable[[Subject, str],
     """A plan as `edgeseg build` makes it of the ONNX part."""
 
     def make(subject: Subject, precision: str) -> Made:
+        from edgeseg.export.quantize import quantize_engine  # takes OpenVINO
+
         library = importlib.import_module(kind.replace("-", "_"))
         file = subject.write(_file_name(subject.case, kind, precision, "onnx"))
+        if precision == "int8":
+            quantize_engine(
+                file, subject.calibration, calibration="synthetic streets", target="onnx"
+            )
         command = ["build", str(file), "--target", kind, "--precision", precision]
         _edgeseg(command)
         with open_engine(file) as engine:
-            target = engine.manifest.target(kind)
+            target = engine.manifest.target(kind, quantized=precision == "int8")
             if target is None:
                 raise EngineError(f"edgeseg {' '.join(command)} added no {kind} target")
             plan = bytes(engine.part(target.parts[0]))
@@ -260,6 +282,7 @@ OURS = (
     Contender("tensorrt, native layers", "float16", tensorrt_from_torch("native")),
     Contender("tensorrt, from ONNX", "float16", built("tensorrt")),
     Contender("tensorrt, from ONNX", "float32", built("tensorrt")),
+    Contender("tensorrt, from ONNX", "int8", built("tensorrt")),
     Contender("tensorrt-rtx, from ONNX", "float16", built("tensorrt-rtx")),
     Contender("aoti", "float16", aot_inductor),
     Contender("aoti", "bfloat16", aot_inductor),

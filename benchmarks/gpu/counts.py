@@ -1,9 +1,9 @@
 """What the work costs at least: bytes and operations, counted, and the time that they take.
 
 Bytes: every input byte that matters is read from device memory once, every output byte written
-once. Operations are of float32 arithmetic, a multiply-add counts as two; integer arithmetic of
-NV12 and of the overlay counts like it. Where the work depends on the data, the count is of what no
-data avoids. No version is faster than the larger of both times plus one launch: the floor.
+once. A multiply-add counts as two operations, and integer arithmetic of NV12 and of the overlay
+counts like float32's. Where the work depends on the data, the count is of what no data avoids. No
+version is faster than the larger of both times plus one launch: the floor.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ _YUV_TO_RGB = 16  # for one tap: 5 multiplications, 8 sums, 3 shifts
 
 @dataclass(frozen=True)
 class Work:
-    """What one launch must do."""
+    """What one launch must do.
+
+    Attributes:
+        bytes: of device memory, read or written.
+        operations: of arithmetic.
+        unit: the fastest that can do it, a key of `Ceilings.operations`.
+    """
 
     bytes: int
     operations: int
+    unit: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -48,16 +55,20 @@ class Ceilings:
 def floor_us(work: Work, ceilings: Ceilings) -> float:
     """Microseconds below which no kernel comes that reads its inputs from device memory."""
     moving = work.bytes / ceilings.bandwidth
-    computing = work.operations / ceilings.operations["float32"]
+    computing = work.operations / ceilings.operations[work.unit]
     return 1e6 * max(moving, computing) + ceilings.launch_us
 
 
 def score_map_concat(n: int, c: int, h: int, w: int, classes: int, itemsize: int) -> Work:
-    """Features in, features and scores out, float32 text once; `itemsize` bytes a feature."""
+    """Features in, features and scores out, float32 text once; `itemsize` bytes a feature.
+
+    A product of matrices, so matrix units could do it: of two bytes, or in TF32.
+    """
     pixels = n * h * w
     moved = pixels * (c + c + classes) * itemsize + 4 * classes * c
     # The norm and every class: a dot product each; then a root, and a division for every class.
-    return Work(moved, pixels * (2 * c * (1 + classes) + 1 + classes))
+    operations = pixels * (2 * c * (1 + classes) + 1 + classes)
+    return Work(moved, operations, "tfloat32" if itemsize == 4 else "float16")
 
 
 def preprocess(

@@ -108,6 +108,7 @@ def test_bytes_and_operations_of_a_score_map() -> None:
     assert work.bytes == (6 * 8 + 6 * 8 + 6 * 2) * 2 + 2 * 8 * 4
     # A norm and two dot products of 8 multiply-adds, one root, two divisions.
     assert work.operations == 6 * (3 * 16 + 1 + 2)
+    assert work.unit == "float16"
 
 
 def test_a_frame_that_is_halved_is_read_whole() -> None:
@@ -141,6 +142,8 @@ def test_bytes_and_operations_of_labels() -> None:
 def test_the_floor_is_the_larger_time_and_a_launch() -> None:
     assert counts.floor_us(Work(4_000_000, 10), CEILINGS) == pytest.approx(2 + 1.5)
     assert counts.floor_us(Work(10, 100_000_000), CEILINGS) == pytest.approx(2 + 1.5)
+    in_half = Work(10, 100_000_000, "float16")
+    assert counts.floor_us(in_half, CEILINGS) == pytest.approx(0.125 + 1.5)
 
 
 def test_multiply_adds_of_the_networks_are_the_papers() -> None:
@@ -317,7 +320,7 @@ def test_engines_are_checked_then_timed_alone_and_from_the_frame(subject: Subjec
         frames=((64, 96), (48, 80)),
         rounds=3,
         progress=quiet,
-        open_runtime=lambda file: edgeseg.Runtime(file, threads=1, precision="float32"),
+        open_runtime=lambda file, _: edgeseg.Runtime(file, threads=1, precision="float32"),
     )
     absent, off = missing
     assert absent == (
