@@ -236,7 +236,7 @@ def tensorrt_from_torch(score_map: Literal["plugin", "native"]) -> Callable[[Sub
     """The target "tensorrt" by Torch-TensorRT, the score map as our kernel or as native layers."""
 
     def make(subject: Subject, precision: str) -> Made:
-        torch_tensorrt.check_machine()
+        torch_tensorrt.check_machine(score_map)
         case = subject.case
         plan = torch_tensorrt.to_tensorrt(
             subject.model, case.height, case.width, precision, score_map
