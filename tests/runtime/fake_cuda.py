@@ -67,6 +67,7 @@ class _Memory:
     address: int
     size: int
     pinned: bool
+    device: int
 
 
 @dataclass
@@ -153,8 +154,15 @@ class FakeCuda:
             "graphs": len(self.graphs),
         }
 
+    def launch(self, stream: int, operation: Operation) -> None:
+        """What a library does that launches a kernel."""
+        with self.lock:
+            device = self.streams[int(stream)].device
+            assert device == self._device, "a kernel is launched on another device's stream"
+            self.queue(stream, operation)
+
     def queue(self, stream: int, operation: Operation) -> None:
-        """What a library does that launches a kernel on a stream."""
+        """Put work on a stream, or into the graph that it captures."""
         with self.lock:
             target = self.streams[int(stream)]
             if target.captured is not None:
@@ -162,11 +170,19 @@ class FakeCuda:
             else:
                 self._put(target, operation)
 
-    def check(self, address: int, size: int, *, device_only: bool = False) -> None:
-        """Fails unless the bytes lie within one live allocation."""
+    @property
+    def _device(self) -> int:
+        """The calling thread's current device."""
+        return int(getattr(self._thread, "device", 0))
+
+    def check(self, address: int, size: int, *, of_stream: int | None = None) -> None:
+        """Fails unless the bytes lie within one live allocation, of a stream's device if given."""
         for memory in self.memory.values():
             if memory.address <= address and address + size <= memory.address + memory.size:
-                assert not (device_only and memory.pinned), "a kernel works on host memory"
+                if of_stream is not None:
+                    assert not memory.pinned, "a kernel works on host memory"
+                    device = self.streams[int(of_stream)].device
+                    assert memory.device == device, "a kernel works on another device's memory"
                 return
         raise AssertionError(f"{size} bytes at {address:#x} are not within live memory")
 
@@ -189,7 +205,7 @@ class FakeCuda:
 
     @_answers
     def cudaGetDevice(self) -> int:
-        return getattr(self._thread, "device", 0)
+        return self._device
 
     @_answers
     def cudaSetDevice(self, index: int) -> None:
@@ -233,7 +249,7 @@ class FakeCuda:
         ctypes.memset(start, _FENCE_BYTE, len(block))
         address = (start + 2 * _FENCE - 1) // _FENCE * _FENCE
         ctypes.memset(address, _FRESH_BYTE, size)
-        self.memory[address] = _Memory(block, address, size, pinned)
+        self.memory[address] = _Memory(block, address, size, pinned, self._device)
         self.allocations += 1
         return address
 
@@ -294,7 +310,7 @@ class FakeCuda:
     def cudaStreamCreateWithFlags(self, flags: int) -> Handle:
         assert flags == self.cudaStreamNonBlocking
         handle = self._handle()
-        self.streams[handle] = _Stream(getattr(self._thread, "device", 0))
+        self.streams[handle] = _Stream(self._device)
         return handle
 
     @_answers
@@ -471,10 +487,10 @@ class FakeKernels:
                 self._cuda.lost = cudaError_t.cudaErrorLaunchFailure
                 return
             for address, size in ranges:
-                self._cuda.check(address, size, device_only=True)
+                self._cuda.check(address, size, of_stream=stream)
             kernel(*arguments, **named)
 
-        self._cuda.queue(stream, run)
+        self._cuda.launch(stream, run)
 
 
 class HostKernels:

@@ -64,7 +64,7 @@ def fake_tensorrt(name: str, version: str, cuda: FakeCuda) -> Any:
                 cuda.cudaFree(memory)
                 self.warm = True
             image, logits = self.addresses["image"], self.addresses["logits"]
-            cuda.queue(stream, lambda: self.engine.run(image, logits))
+            cuda.launch(stream, lambda: self.engine.run(image, logits, stream))
             return True
 
     class Engine:
@@ -101,10 +101,10 @@ def fake_tensorrt(name: str, version: str, cuda: FakeCuda) -> Any:
             cuda.cudaFree(memory)
             return Context(self)
 
-        def run(self, image: int, logits: int) -> None:
-            given = _view(cuda, image, self.tensors["image"].shape, self.dtype)
+        def run(self, image: int, logits: int, stream: int) -> None:
+            given = _view(cuda, image, self.tensors["image"].shape, self.dtype, stream)
             found = self.session.run(None, {"image": given.astype(np.float32)})[0]
-            _view(cuda, logits, self.tensors["logits"].shape, self.dtype)[:] = found
+            _view(cuda, logits, self.tensors["logits"].shape, self.dtype, stream)[:] = found
 
     class Runtime:
         def __init__(self, log: ILogger) -> None:
@@ -127,7 +127,7 @@ def fake_tensorrt(name: str, version: str, cuda: FakeCuda) -> Any:
     return module
 
 
-def _view(cuda: FakeCuda, address: int, shape: Any, dtype: DataType) -> NDArray[Any]:
+def _view(cuda: FakeCuda, address: int, shape: Any, dtype: DataType, stream: int) -> NDArray[Any]:
     kind = "float16" if dtype is DataType.HALF else "float32"
-    cuda.check(address, int(np.prod(shape)) * np.dtype(kind).itemsize, device_only=True)
+    cuda.check(address, int(np.prod(shape)) * np.dtype(kind).itemsize, of_stream=stream)
     return view(address, tuple(shape), kind)
