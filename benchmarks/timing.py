@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -24,12 +24,29 @@ class Times:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 3,
+    *,
+    lead: int = 0,
+    pause: float = 0.0,
 ) -> dict[str, Times]:
-    """Time every contender once per round, after `warm_up` rounds that do not count."""
+    """Time every contender once per round, after `warm_up` rounds that do not count.
+
+    Args:
+        contenders: what to call, by name.
+        rounds: calls of each that count.
+        warm_up: rounds before them.
+        lead: calls of a contender right before its timed one, so that it finds the caches as its
+            own previous call left them, as it would in a loop over frames.
+        pause: seconds before a turn, in which the threads of the contender before go to sleep.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
         for name, action in contenders.items():
+            sleep(pause)
+            for _ in range(lead):
+                action()
             started = perf_counter()
             action()
             elapsed = 1e3 * (perf_counter() - started)

@@ -1,0 +1,296 @@
+"""The suite: its peers agree, it counts right, it says what it promised, and nothing stops it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.suite.__main__ import main
+from benchmarks.suite.counts import macs, parameters, preprocess_bytes, upsample_bytes
+from benchmarks.suite.kernels import nv12
+from benchmarks.suite.networks import Subject, resized, subject, write_engine_of
+from benchmarks.suite.paths import AGREES, agreement, measure_paths
+from benchmarks.suite.peers import MAKERS, Maker, Missing, Peer, make_peers, ours
+from benchmarks.suite.report import write_report
+from benchmarks.suite.results import Ratio, Results, load, save
+from benchmarks.suite.run import Plan, measure
+from benchmarks.suite.verdict import verdicts
+from benchmarks.timing import Times, interleaved
+
+from edgeseg.errors import InputError
+from edgeseg.models import STDCSeg, STDCSegConfig
+from edgeseg.runtime import packaged_engine
+from edgeseg.synthetic import street
+
+# Compiling takes PyTorch minutes; it is the eager peer's function, and the suite checks it itself.
+QUICK = tuple(maker for maker in MAKERS if maker.name != "PyTorch compiled")
+OPENVINO = tuple(maker for maker in MAKERS if maker.name == "OpenVINO in one graph")
+
+
+def network(guided: bool, classes: int) -> STDCSeg:
+    config = STDCSegConfig("stdc1", classes, "encoder" if guided else None)
+    text = torch.nn.functional.normalize(torch.randn(classes, 1024)) if guided else None
+    return STDCSeg(config, text).eval()
+
+
+# ------------------------------------------------------------------------------------------ counts
+
+
+def test_parameters_are_the_papers() -> None:
+    assert round(parameters(network(False, 19)) / 1e3) == 8573
+    assert round(parameters(network(True, 19)) / 1e3) == 8597
+    assert parameters(network(True, 19)) - parameters(network(False, 19)) == 128 * 10 * 19
+
+
+def test_macs_of_text_guidance_by_hand() -> None:
+    """Two more convolutions' inputs, and the score map: at 64×96, F4 has 2×3 pixels."""
+    classes = 19
+    convolutions = 128 * classes + 9 * 128 * classes * 6  # conv_avg on 1×1, ARM32 on 2×3
+    score_map = 6 * 1024 * (classes + 1)
+    difference = macs(network(True, classes), 64, 96) - macs(network(False, classes), 64, 96)
+    assert difference == convolutions + score_map
+
+
+def test_macs_are_about_the_papers() -> None:
+    assert macs(network(True, 19), 512, 1024) / 1e9 == pytest.approx(16.9, abs=0.05)
+
+
+def test_bytes_of_preprocess_by_hand() -> None:
+    # As large as the frame: every row of 128 pixels is 384 bytes, 6 lines.
+    assert preprocess_bytes((4, 128), (4, 128), "bgr") == 4 * 384 + 3 * 4 * 128 * 4
+    # Two luma bytes a pixel pair, and half as many rows of chroma.
+    assert preprocess_bytes((4, 128), (4, 128), "nv12") == (4 + 2) * 128 + 3 * 4 * 128 * 4
+    # A quarter of the rows: each output row reads the two in the middle of four.
+    assert preprocess_bytes((16, 128), (4, 128), "rgb", 2) == 8 * 384 + 3 * 4 * 128 * 2
+
+
+def test_bytes_of_upsample_by_hand() -> None:
+    assert upsample_bytes(19, (2, 3), (10, 20)) == 19 * 6 * 4 + 200
+
+
+def test_nv12_comes_back_as_the_frame() -> None:
+    import cv2
+
+    grey = np.full((6, 8, 3), 90, np.uint8)
+    grey[:, 4:] = 200
+    back = cv2.cvtColor(nv12(grey), cv2.COLOR_YUV2BGR_NV12)
+    assert np.abs(back.astype(int) - grey).max() <= 2
+    red = np.zeros((6, 8, 3), np.uint8)
+    red[..., 2] = 255
+    back = cv2.cvtColor(nv12(red), cv2.COLOR_YUV2BGR_NV12)
+    assert back[..., 2].min() > 240
+    assert back[..., :2].max() < 15
+
+
+# ------------------------------------------------------------------------------------------ timing
+
+
+def test_contenders_take_turns_and_lead_calls_do_not_count() -> None:
+    calls: list[str] = []
+    times = interleaved(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, warm_up=1, lead=1
+    )
+    assert calls == ["a", "a", "b", "b"] * 3
+    assert {name: len(found.ms) for name, found in times.items()} == {"a": 2, "b": 2}
+
+
+# ------------------------------------------------------------------------------------------- peers
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The packaged engine, and its network again in PyTorch."""
+    return subject(packaged_engine(), tmp_path_factory.mktemp("packaged"))
+
+
+@pytest.fixture(scope="module")
+def small(trained: Subject, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Its weights with half-pixel centres, as every tool's own resize has them."""
+    folder = tmp_path_factory.mktemp("small")
+    settings = trained.manifest.input
+    engine = write_engine_of(
+        resized(trained.model, 11, guided=True, align_corners=False),
+        folder / "small.edgeseg",
+        width=320,
+        height=160,
+        mean=settings.mean,
+        std=settings.std,
+        calibration=0,
+    )
+    return subject(engine, folder)
+
+
+FRAME = street(5, 320, 640).frame
+
+
+def test_every_installed_peer_agrees(small: Subject) -> None:
+    expected = {p: ours(small, p, 1).labels(FRAME) for p in ("float32", "bfloat16")}
+    assert len(np.unique(expected["float32"])) > 3
+    agreed = []
+    for peer in make_peers(small, FRAME, 1, QUICK):
+        if isinstance(peer, Missing):
+            assert "not installed" in peer.reason or peer.precision == "int8", peer
+            continue
+        labels = peer.labels(FRAME)
+        assert labels.dtype == np.uint8, peer.name
+        share = agreement(labels, expected[peer.precision])
+        assert share >= (AGREES if peer.exact else 0.9), (peer.name, peer.precision, share)
+        agreed.append(peer.name)
+    assert {"PyTorch eager", "OpenVINO in one graph", "cv2.dnn"} <= set(agreed)
+
+
+def test_other_class_counts_keep_the_trained_ones(trained: Subject) -> None:
+    """Without text guidance's small new weights, 11 classes are the packaged network's."""
+    same = resized(trained.model, 11, guided=False, align_corners=True)
+    more = resized(trained.model, 19, guided=False, align_corners=True)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(more(image)[:, :11], same(image))
+        assert more(image).shape[1] == 19
+
+
+def _wrong(subject: Subject, frame: np.ndarray, precision: str, threads: int) -> Peer:
+    return Peer("wrong", "1", "float32", lambda frame: np.zeros(frame.shape[:2], np.uint8))
+
+
+def _broken(subject: Subject, frame: np.ndarray, precision: str, threads: int) -> Peer:
+    raise RuntimeError("no such kernel")
+
+
+def test_a_missing_a_broken_and_a_wrong_peer_stop_nothing(small: Subject) -> None:
+    makers = (
+        Maker("absent", "no-such-tool", "no_such_tool", ("float32",), _broken),
+        Maker("broken", "numpy", "numpy", ("float32",), _broken),
+        Maker("wrong", "numpy", "numpy", ("float32",), _wrong),
+        *(replace(maker, precisions=("float32",)) for maker in OPENVINO),
+    )
+    table = measure_paths(
+        small, FRAME, threads=1, rounds=2, progress=lambda what: None, makers=makers
+    )
+    reasons = {left.name: left.reason for left in table.left_out}
+    assert reasons.keys() == {"absent", "broken", "wrong"}
+    assert "pip install" in reasons["absent"]
+    assert "no such kernel" in reasons["broken"]
+    assert "agree" in reasons["wrong"]
+    assert [row.name for row in table.rows].count("OpenVINO in one graph") == 1
+    assert [engine.precision for engine in table.engines] == ["float32", "bfloat16"]
+
+
+# ------------------------------------------------------------------------------------------ report
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A tiny run, whose times mean nothing."""
+    plan = Plan(
+        threads=1,
+        rounds=2,
+        network=(96, 64),
+        classes=12,
+        calibration=0,
+        wide_frame=(160, 96),
+        packaged_frame=(128, 96),
+        kernel_frames=((128, 96),),
+        video_frames=3,
+        makers=OPENVINO,
+    )
+    return measure(plan, tmp_path_factory.mktemp("run"), lambda what: None)
+
+
+def test_a_tiny_run_gives_a_complete_report(results: Results, tmp_path: Path) -> None:
+    save(results, tmp_path / "suite.json")
+    assert load(tmp_path / "suite.json") == results
+    assert main(["report", "--json", str(tmp_path / "suite.json")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "suite.json",
+        "suite.md",
+        "suite-latency.png",
+        "suite-stages.png",
+        "suite-accuracy.png",
+    }
+    page = (tmp_path / "suite.md").read_text()
+    for expected in (
+        "96×64, K = 12",
+        "640×480, K = 11",
+        "predict ÷ engine",
+        "text-guided",
+        "8,597k",
+        "254",
+        "nv12",
+        "stream()",
+        results.machine.cpu,
+        *(row.level for row in results.kernels),
+    ):
+        assert expected in page, expected
+    assert {row.precision for table in results.paths for row in table.rows} == {
+        "float32",
+        "bfloat16",
+        "int8",
+    }
+    assert [(row.classes, row.size) for row in results.costs] == [
+        *[(19, "1024×512")] * 2,
+        *[(11, "960×720")] * 2,
+    ]
+    assert {point.precision for point in results.accuracy} == {"float32", "int8"}
+
+
+def test_verdicts_follow_the_numbers(results: Results) -> None:
+    targets = {verdict.target for verdict in verdicts(results)}
+    for promised in (
+        "predict ≤ 1.10 × bare engine, bfloat16",
+        "predict ≤ 1.15 × bare engine, int8",
+        "p99 ≤ 1.3 × p50 of predict, int8",
+        "≥ 3 × OpenVINO in one graph, float32",
+        "ahead of every other, bfloat16",
+        "ahead of all at each tool's best",
+        "upsample_argmax ≥ 20 × in-graph, a street's logits",
+        "upsample_argmax ≥ 4 × in-graph, random logits",
+        "preprocess ≤ 0.6 × blobFromImage, BGR",
+        "text-guided ÷ baseline engine: upper end of the 95 % interval ≤ 1.01",
+        "stream() never slower than a read–predict loop",
+    ):
+        assert promised in targets
+    for high, outcome in ((1.01, "met"), (1.02, "missed")):
+        row = replace(results.guided[0], ratio=Ratio(1.0, 0.99, high))
+        judged = verdicts(replace(results, guided=(row,)))
+        assert [v.outcome for v in judged if v.target.startswith("text-guided")] == [outcome]
+    empty = verdicts(replace(results, guided=(), kernels=(), streams=()))
+    assert [v.outcome for v in empty if v.where == "–"] == ["not measured"] * 5
+
+
+def test_speed_is_judged_by_its_ratio(results: Results) -> None:
+    table = results.paths[1]
+    engine = next(e for e in table.engines if e.precision == "int8")
+    for value, outcome in ((1.15, "met"), (1.16, "missed")):
+        changed = replace(engine, predict_to_engine=Ratio(value, value, value))
+        judged = verdicts(replace(results, paths=(replace(table, engines=(changed,)),)))
+        seen = [v for v in judged if v.target == "predict ≤ 1.15 × bare engine, int8"]
+        assert [v.outcome for v in seen] == [outcome]
+    own = next(r for r in table.rows if (r.name, r.precision) == ("edgeseg", "int8"))
+    jumpy = replace(own, ms=Times((*[10.0] * 50, *[14.0] * 50)))
+    rows = tuple(jumpy if row is own else row for row in table.rows)
+    judged = verdicts(replace(results, paths=(replace(table, rows=rows),)))
+    steady = [v.outcome for v in judged if v.target == "p99 ≤ 1.3 × p50 of predict, int8"]
+    assert steady == ["met"]  # p50 is 12
+    calm = replace(own, ms=Times((*[10.0] * 90, *[14.0] * 10)))
+    rows = tuple(calm if row is own else row for row in table.rows)
+    judged = verdicts(replace(results, paths=(replace(table, rows=rows),)))
+    steady = [v.outcome for v in judged if v.target == "p99 ≤ 1.3 × p50 of predict, int8"]
+    assert steady == ["missed"]
+
+
+def test_a_report_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"benchmarks\.suite run"):
+        load(tmp_path / "suite.json")
+    assert main(["report", "--json", str(tmp_path / "suite.json")]) == 1
+
+
+def test_a_report_needs_no_peers(results: Results, tmp_path: Path) -> None:
+    bare_results = replace(
+        results, paths=tuple(replace(t, rows=t.rows[: len(t.engines)]) for t in results.paths)
+    )
+    write_report(bare_results, tmp_path, "suite")
+    assert "not measured" in (tmp_path / "suite.md").read_text()
