@@ -20,9 +20,8 @@ _SUMMARY = {
     "initcheck": r"ERROR SUMMARY: (\d+) error",
     "racecheck": r"RACECHECK SUMMARY: (\d+) hazard",
 }
-# One allocation for each tensor, so that an access beyond its end is seen; a GPU is required, so
-# that a test that cannot run fails.
-_ENVIRONMENT = {"EDGESEG_REQUIRE_GPU": "1", "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+_ENVIRONMENT = {"EDGESEG_REQUIRE_GPU": "1"}  # a test that cannot run fails
+_ONE_ALLOCATION_A_TENSOR = "PYTORCH_NO_CUDA_MEMORY_CACHING=1"  # accesses beyond its end are seen
 
 Command = Callable[[Sequence[str]], tuple[int, str]]
 """Runs a command from the repository's root: exit status, and all that it printed."""
@@ -75,6 +74,7 @@ def sanitize(run: Command = run_command) -> tuple[tuple[Check, ...], tuple[str, 
             tool,
             *run(
                 [
+                    *("env", _ONE_ALLOCATION_A_TENSOR),
                     *(sanitizer, "--tool", tool, "--target-processes", "all"),
                     *_pytest(TESTS[0], "-k", "not full_size", "--timeout", "3000"),
                 ]

@@ -4,7 +4,8 @@ with the kernels emulated on the host and a clock that does not tell the time.""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,7 +17,7 @@ import torch
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import counts, frames, machine
 from benchmarks.gpu.bare import AotiEngine, PlanEngine
-from benchmarks.gpu.clocks import HostClock, Launch
+from benchmarks.gpu.clocks import GraphClock, HostClock, Launch
 from benchmarks.gpu.contenders import (
     Case,
     Contender,
@@ -182,6 +183,78 @@ def test_times_are_of_one_launch() -> None:
 
     times = HostClock(lambda: None).time({"a": lambda _: sleep(0.01)}, rounds=3, launches=4)
     assert 10 <= times["a"].p50 < 40
+
+
+def test_the_graph_clock_replays_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            seen.append("record")
+
+        def synchronize(self) -> None:
+            seen.append("wait")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 8.0
+
+    class Graph:
+        def replay(self) -> None:
+            seen.append("replay")
+
+    @contextmanager
+    def capturing(graph: Graph, stream: object) -> Iterator[None]:
+        seen.append("capture")
+        yield
+
+    fakes = {
+        "Stream": object,
+        "Event": Event,
+        "CUDAGraph": Graph,
+        "graph": capturing,
+        "device": lambda device: nullcontext(),
+        "stream": lambda stream: nullcontext(),
+        "synchronize": lambda: seen.append("synchronize"),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    launches = {"it": lambda number: seen.append(f"launch {number}")}
+    times = GraphClock("cuda:0").time(launches, rounds=5, launches=2)
+    assert times == {"it": Times((4.0,) * 5)}
+    twice = ["launch 0", "launch 1"]
+    warm_up = ["synchronize", *twice, "synchronize"]
+    assert seen[: len(seen) - 8 * 4] == [*warm_up, "capture", *twice]
+    assert seen[-8 * 4 :] == ["record", "replay", "record", "wait"] * 8  # three warm up
+
+
+def test_the_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(
+        name="NVIDIA Synthetic 1000",
+        major=9,
+        minor=0,
+        multi_processor_count=3,
+        L2_cache_size=1 << 20,
+        total_memory=1 << 30,
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    environment = machine.environment()
+    assert (environment.gpu, environment.compute_capability) == (properties.name, "9.0")
+    assert environment.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert environment.commit != ""
+    monkeypatch.setattr(edgeseg._core, "cuda", object(), raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # and again afterwards
+    device = Device.gpu()
+    assert (device.memory, device.cache_bytes) == ("cuda:0", 1 << 20)
+    build = {"cuda": True, "cuda_architectures": "80-real"}
+    monkeypatch.setattr(edgeseg, "build_info", lambda: build)
+    assert machine.needs_build() == ("the native core holds kernels for 80-real, this GPU is 9.0")
+    build["cuda_architectures"] = "90"
+    assert machine.needs_build() is None
 
 
 def test_ratios_and_percentiles() -> None:
