@@ -57,8 +57,9 @@ inline Normalization check_normalization(const std::array<float, 3>& mean,
         if (!std::isfinite(mean[c])) {
             fail("mean", std::to_string(mean[c]), "finite grey levels");
         }
-        if (!(std[c] > 0) || !std::isfinite(std[c])) {
-            fail("std", std::to_string(std[c]), "positive grey levels");
+        // The kernels multiply by the reciprocal.
+        if (!(std[c] > 0) || !std::isfinite(std[c]) || !std::isfinite(1 / std[c])) {
+            fail("std", std::to_string(std[c]), "positive grey levels with a finite reciprocal");
         }
         result.mean[c] = mean[c];
         result.std[c] = std[c];

@@ -60,12 +60,22 @@ void check_shape(const char* name, const py::array& array, const Shape& shape) {
     }
 }
 
+void check_aligned(const char* name, const py::array& array) {
+    if (reinterpret_cast<std::uintptr_t>(array.data()) %
+            static_cast<std::uintptr_t>(array.itemsize()) !=
+        0) {
+        fail(name, "an address that is no multiple of the element size",
+             "an aligned array; copy it with np.array");
+    }
+}
+
 template <class T>
 void check_type(const char* name, const py::array& array) {
     if (!array.dtype().equal(py::dtype::of<T>())) {
         fail(name, describe(array),
              "dtype " + py::str(py::dtype::of<T>()).template cast<std::string>());
     }
+    check_aligned(name, array);
 }
 
 void check_writeable(const char* name, const py::array& array) {
@@ -114,6 +124,7 @@ void check_contiguous(const char* name, const py::array& array, py::ssize_t firs
 }
 
 DType element_type(const char* name, const py::array& array, bool bfloat16, bool uint8) {
+    check_aligned(name, array);
     const py::dtype dtype = array.dtype();
     if (bfloat16) {
         if (!dtype.equal(py::dtype::of<std::uint16_t>())) {
@@ -164,6 +175,9 @@ Frame frame_view(const py::array& frame, PixelFormat format) {
     check_dimensions("frame", frame, 3, "H×W×3 uint8");
     if (extent(frame, 2) != 3) {
         fail("frame", describe(frame), "H×W×3: three channels");
+    }
+    if (frame.shape(1) > INT_MAX / 4) {
+        fail("frame", describe(frame), "at most " + std::to_string(INT_MAX / 4) + " pixels a row");
     }
     check_contiguous("frame", frame, 1);
     return {data, extent(frame, 0), extent(frame, 1), stride("frame", frame, 0), format};

@@ -42,7 +42,7 @@ struct UpsampleJob {
     Axis rows, columns;
     const Labels& labels;
     float* confidence;
-    int pitch;  // of LogitRow::values, in floats: whole vectors
+    std::ptrdiff_t pitch;  // of LogitRow::values, in floats: whole vectors
 };
 
 // Values of some classes at the corners of a cell.
@@ -103,7 +103,7 @@ void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corne
                      const Labels& labels, float* confidence, int threads) {
     const AxisTables rows(labels.height, source.y, source.height, align_corners, logits.h);
     const AxisTables columns(labels.width, source.x, source.width, align_corners, logits.w);
-    const int pitch = (logits.w + 1 + kMostLanes - 1) / kMostLanes * kMostLanes;
+    const std::ptrdiff_t pitch = (std::ptrdiff_t{logits.w} + kMostLanes) / kMostLanes * kMostLanes;
     const UpsampleJob job{logits, rows.view(), columns.view(), labels, confidence, pitch};
 
     const auto fill_bands = EDGESEG_PICK(upsample_bands);

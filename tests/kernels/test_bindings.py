@@ -69,7 +69,12 @@ def test_threads(call: Any, threads: int) -> None:
         call(threads=threads)
 
 
+WIDE = np.lib.stride_tricks.as_strided(
+    np.zeros(3, np.uint8), (1, 2**29, 3), (3, 3, 1), writeable=False
+)  # only its shape is there
+
 BAD_PREPROCESS = [
+    ({"frame": WIDE}, "frame: found 1×536870912×3 uint8, expected at most 536870911 pixels a row"),
     (
         {"frame": np.zeros((8, 10, 3), np.float32)},
         "frame: found 8×10×3 float32, expected dtype uint8",
@@ -92,6 +97,7 @@ BAD_PREPROCESS = [
     ({"out": np.zeros((1, 3, 4, 6), np.float32)}, "out: found 1×3×4×6"),
     ({"out": read_only(np.zeros((3, 4, 6), np.float32))}, "out: found a read-only array"),
     ({"std": (1.0, 0.0, 1.0)}, "std: found 0"),
+    ({"std": (1.0, 1e-39, 1.0)}, "std: found 0.0*, expected .* finite reciprocal"),
     ({"std": (1.0, float("nan"), 1.0)}, "std: found -?nan"),
     ({"mean": (float("inf"), 0.0, 1.0)}, "mean: found inf"),
     ({"pad": 256.0}, "pad: found 256"),
@@ -110,6 +116,14 @@ BAD_SCORE_MAP = [
     (
         {"features": np.zeros((1, 8, 2, 3), np.float64)},
         "features: found .*float64, expected float32",
+    ),
+    (
+        {"features": np.zeros(193, np.uint8)[1:].view(np.float32).reshape(1, 8, 2, 3)},
+        "features: found an address that is no multiple .* np.array",
+    ),
+    (
+        {"text": np.zeros(129, np.uint8)[1:].view(np.float32).reshape(4, 8)},
+        "text: found an address that is no multiple .* np.array",
     ),
     ({"text": np.zeros((4, 7), np.float32)}, "text: found 4×7 float32, expected shape 4×8"),
     ({"text": np.zeros((4, 8), np.float16)}, "text: found 4×8 float16, expected dtype float32"),

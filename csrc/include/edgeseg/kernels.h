@@ -45,7 +45,8 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 // Logits -> labels at any size: bilinear interpolation, then argmax over classes, without the
 // K×H×W tensor in between.
 //
-//   logits      N×K×h×w, 1 <= K <= 254, float32, float16 or bfloat16, any strides, finite
+//   logits      N×K×h×w, 1 <= K <= 254, float32, float16 or bfloat16, any strides,
+//               |logit| < 1e38
 //   source      the part of the logit grid that the labels cover. Label row Y of H samples
 //                 align_corners = false:  y + (Y + 0.5) * height / H - 0.5  whole: {0, 0, h, w}
 //                 align_corners = true:   y + Y * height / (H - 1)          whole: {0, 0, h-1, w-1}
@@ -56,7 +57,7 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 // Equals the same computation in double precision with the lowest id on a tie. Where the two best
 // classes differ by less than 16 float32 ulps of the largest |logit| at the four corners, either id
 // may be given; on logits equal at all four corners the lowest id is given, always.
-// Non-finite logits give some id in 0..K-1.
+// Larger and non-finite logits give some id in 0..K-1.
 struct Labels {
     std::uint8_t* data;
     int n, height, width;
