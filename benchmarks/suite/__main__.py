@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="measure, and write the JSON and the report")
     run.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     run.add_argument("--rounds", type=int, default=40, help="2 for a smoke test")
+    run.add_argument(
+        "--picture", type=Path, help="photograph to label, resized; default: a synthetic street"
+    )
     run.add_argument("--folder", type=Path, help="keep the engines here; default: a temporary one")
     for command in (run, commands.add_parser("report", help="the page and figures, from the JSON")):
         command.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
@@ -39,9 +42,8 @@ def _run(options: argparse.Namespace) -> None:
     from benchmarks.suite.run import Plan, measure
 
     with tempfile.TemporaryDirectory() as temporary:
-        results = measure(
-            Plan(options.threads, options.rounds), options.folder or Path(temporary), _say
-        )
+        plan = Plan(options.threads, options.rounds, picture=options.picture)
+        results = measure(plan, options.folder or Path(temporary), _say)
     save(results, options.json)
 
 

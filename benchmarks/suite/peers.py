@@ -215,7 +215,10 @@ def onnxruntime(subject: Subject, frame: Frame, precision: Precision, threads: i
     def labels(frame: Frame) -> Labels:
         return around.finish(session.run(None, {name: around.prepare(frame)})[0], frame)
 
-    return Peer("NumPy + cv2 + ONNX Runtime", ort.__version__, precision, labels, around.why_not)
+    why_not = around.why_not
+    if precision == "int8":  # NNCF makes another one of the same weights for OpenVINO
+        why_not = why_not or "its INT8 network is quantized anew: symmetric, as ONNX wants it"
+    return Peer("NumPy + cv2 + ONNX Runtime", ort.__version__, precision, labels, why_not)
 
 
 def opencv_dnn(subject: Subject, frame: Frame, precision: Precision, threads: int) -> Peer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import cv2
 import numpy as np
 from benchmarks.suite.counts import macs, parameters
 from benchmarks.suite.kernels import (
@@ -18,7 +19,7 @@ from benchmarks.suite.kernels import (
 )
 from benchmarks.suite.networks import Subjects, make_subjects, resized
 from benchmarks.suite.paths import Progress, measure_guided, measure_paths
-from benchmarks.suite.peers import MAKERS, Maker, bare
+from benchmarks.suite.peers import MAKERS, Frame, Maker, bare
 from benchmarks.suite.results import (
     SCHEMA_VERSION,
     AccuracyPoint,
@@ -29,6 +30,7 @@ from benchmarks.suite.results import (
 from benchmarks.suite.streams import make_video, measure_stream
 
 from edgeseg.bench import machine, versions
+from edgeseg.images import read_image
 from edgeseg.synthetic import street
 
 _PAPER = (("Cityscapes", 19, (1024, 512)), ("CamVid", 11, (960, 720)))
@@ -50,6 +52,7 @@ class Plan:
         kernel_frames: (width, height) that `preprocess` reads.
         video_frames: of the clip that is streamed.
         makers: of the peers.
+        picture: a photograph to label, resized to each frame; None: a synthetic street.
     """
 
     threads: int
@@ -62,6 +65,13 @@ class Plan:
     kernel_frames: tuple[tuple[int, int], ...] = FRAMES
     video_frames: int = 40
     makers: tuple[Maker, ...] = MAKERS
+    picture: Path | None = None
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """What is labelled, H×W×3 uint8 BGR, of (width, height)."""
+        if self.picture is None:
+            return street(_STREET, size[1], size[0]).frame
+        return cv2.resize(read_image(self.picture), size).astype(np.uint8, copy=False)
 
 
 def measure(plan: Plan, folder: Path, progress: Progress) -> Results:
@@ -76,8 +86,7 @@ def measure(plan: Plan, folder: Path, progress: Progress) -> Results:
     subjects = make_subjects(
         folder, size=plan.network, classes=plan.classes, calibration=plan.calibration
     )
-    wide_frame = street(_STREET, *plan.wide_frame[::-1]).frame
-    packaged_frame = street(_STREET, *plan.packaged_frame[::-1]).frame
+    wide_frame, packaged_frame = plan.frame(plan.wide_frame), plan.frame(plan.packaged_frame)
     paths = tuple(
         measure_paths(
             subject,
