@@ -164,6 +164,17 @@ def test_frames_in_the_gpu_s_memory(machine: Any, path: Path, name: str, dlpack:
     assert result.overlay().shape == expected.overlay().shape
 
 
+def test_batch_and_stream_of_frames_in_the_gpu_s_memory(machine: Any, path: Path) -> None:
+    gpu, cpu = Runtime(path), on_cpu(path)
+    frames = [picture(10 + i % 3, 16, i) for i in range(6)]
+    expected = [cpu.predict(frame).labels for frame in frames]
+    batch = gpu.predict_batch([machine.put(frame) for frame in frames])
+    stream = gpu.stream(machine.put(frame) for frame in frames)
+    for results in (batch, stream):
+        for result, labels in zip(results, expected, strict=True):
+            assert_alike(result.labels, labels)
+
+
 def test_labels_in_the_gpu_s_memory(machine: Any, path: Path) -> None:
     gpu, cpu = Runtime(path), on_cpu(path)
     kept = []

@@ -353,6 +353,14 @@ def test_the_packaged_engine_computes_what_was_trained() -> None:
     assert edgeseg.Runtime().classes[3] == "road"
 
 
+def test_float16_is_float16_or_refused(tiny_engine: Path) -> None:
+    try:
+        assert Runtime(tiny_engine, device="cpu", precision="float16").precision == "float16"
+    except EngineError as error:
+        if "what is to be float16" not in str(error):
+            raise
+
+
 @pytest.mark.parametrize("frames", ["photo.jpg", b"bytes", 3, colours(8, 8, RED)])
 def test_one_frame_is_not_a_batch(runtime: Runtime, frames: Any) -> None:
     with pytest.raises(InputError, match="the frames are"):

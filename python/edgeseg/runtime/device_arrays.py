@@ -74,7 +74,10 @@ class DeviceArray:
 def is_on_device(source: Any) -> bool:
     """Whether it is an array in a GPU's memory."""
     if hasattr(source, "__dlpack_device__"):
-        return source.__dlpack_device__()[0] in (_CUDA, _MANAGED)
+        try:
+            return source.__dlpack_device__()[0] in (_CUDA, _MANAGED)
+        except (TypeError, ValueError, RuntimeError):  # a class, a tensor without memory
+            return False
     return hasattr(source, "__cuda_array_interface__")
 
 

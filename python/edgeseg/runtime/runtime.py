@@ -89,7 +89,8 @@ class Runtime:
             MissingDependencyError: what runs the only target that would fit is not installed.
             InputError: an argument is out of range.
         """
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+        known = r"auto|cpu|cuda(:\d{1,3})?"
+        if not (isinstance(device, str) and re.fullmatch(known, device)):
             raise InputError(
                 f"device {device!r} is unknown; 'auto', 'cpu', 'cuda' or 'cuda:N' was expected"
             )
@@ -326,6 +327,11 @@ def _load_cpu(
 
     def load(target: Target) -> tuple[Pipeline, Target]:
         pipeline = CpuPipeline(engine, target, threads=threads, precision=of_floats, cache=cache)
+        if precision == "float16" and pipeline.precision != precision:
+            raise EngineError(
+                f"this CPU computes in {pipeline.precision} what is to be float16; choose another "
+                "precision, or a GPU (device='cuda')"
+            )
         return pipeline, target
 
     *preferred, last = _targets(engine, precision)
