@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from tests.runtime.conftest import FakeGpu, compiled_pool
 
 from edgeseg.engine_file import EngineFile, Target, add_target, open_engine
@@ -97,3 +100,52 @@ def test_a_damaged_package_is_refused(fake_gpu: FakeGpu, path: Path) -> None:
     add_target(path, target, {target.parts[0]: b"no package"})
     with open_engine(path) as engine, pytest.raises(EngineError, match="cannot be loaded"):
         network(engine)
+
+
+class Recorded:
+    """A CUDA graph of torch that remembers what was done with it."""
+
+    made: ClassVar[list[Recorded]] = []
+
+    def __init__(self) -> None:
+        self.replays = 0
+        self.made.append(self)
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+def test_a_context_runs_once_and_then_replays_a_graph(
+    fake_gpu: FakeGpu, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch.cuda would do is only recorded here; the first run is the real package's."""
+    captured: list[dict[str, Any]] = []
+
+    @contextmanager
+    def capture(graph: Recorded, **arguments: Any) -> Iterator[None]:
+        captured.append(arguments)
+        yield
+
+    monkeypatch.setattr(Recorded, "made", [])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(AotiNetwork, "has_graphs", True)
+    monkeypatch.setattr(AotiNetwork, "external", lambda self, stream: f"stream {stream}")
+    with open_engine(path) as engine:
+        context = network(engine).context()
+    image = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    logits = np.zeros((1, 3, 8, 12), np.float32)
+    expected = image.reshape(1, 3, 8, 8, 12, 8).mean((3, 5))
+
+    context.enqueue(image.ctypes.data, logits.ctypes.data, 32)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    assert not Recorded.made  # the first run takes memory and loads kernels
+    for replays in (1, 2, 3):
+        context.enqueue(image.ctypes.data, logits.ctypes.data, 32)
+        assert [graph.replays for graph in Recorded.made] == [replays]
+    assert captured == [{"stream": "stream 32", "capture_error_mode": "thread_local"}]
+
+    elsewhere = np.zeros_like(logits)  # a graph has its addresses inside
+    context.enqueue(image.ctypes.data, elsewhere.ctypes.data, 32)
+    np.testing.assert_allclose(elsewhere, expected, rtol=1e-5)
+    assert [graph.replays for graph in Recorded.made] == [3]

@@ -62,7 +62,10 @@ class AotiNetwork:
         self._package = bytes(engine.part(target.parts[0]))
         size, classes = engine.manifest.input, len(engine.manifest.classes)
         self._input_shape = (1, 3, size.height, size.width)
-        image = torch.zeros(self._input_shape, dtype=self._dtype, device=self._device)
+        try:
+            image = torch.zeros(self._input_shape, dtype=self._dtype, device=self._device)
+        except RuntimeError as error:
+            raise self._error("cannot be run", error) from error
         logits = self.run(self.load(), image)
         shape = tuple(logits.shape)
         if (
