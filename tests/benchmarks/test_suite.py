@@ -25,6 +25,8 @@ from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.runtime import packaged_engine
 from edgeseg.synthetic import street
 
+pytestmark = pytest.mark.timeout(900)  # a whole run, if a small one, also on a busy machine
+
 # Compiling takes PyTorch minutes; it is the eager peer's function, and the suite checks it itself.
 QUICK = tuple(maker for maker in MAKERS if maker.name != "PyTorch compiled")
 OPENVINO = tuple(maker for maker in MAKERS if maker.name == "OpenVINO in one graph")
