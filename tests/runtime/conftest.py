@@ -139,7 +139,7 @@ def fake_gpu(
 class RealGpu:
     """The first GPU, with TensorRT if it is installed, else with AOTInductor."""
 
-    def __init__(self, write: Callable[..., Path], model: bytes) -> None:
+    def __init__(self, write: Callable[..., Path]) -> None:
         self._write = write
 
     def engine(self, path: Path, **changes: Any) -> Path:
@@ -220,9 +220,13 @@ EMULATED = pytest.param("emulated", marks=pytest.mark.cuda_emulation)
 
 @pytest.fixture(params=["fake", REAL])
 def machine(
-    request: pytest.FixtureRequest, write_tiny_engine: Callable[..., Path], tiny_onnx: bytes
+    request: pytest.FixtureRequest,
+    write_tiny_engine: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Any:
     """A GPU: "fake", "emulated" or "real"."""
     if request.param == "real":
-        return RealGpu(write_tiny_engine, tiny_onnx)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        return RealGpu(write_tiny_engine)
     return request.getfixturevalue(f"{request.param}_gpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,6 @@ def test_verify_runs_what_this_machine_would(fake_gpu: FakeGpu, path: Path) -> N
 
 
 def test_no_torch_and_no_cuda_for_a_file_without_plans(tiny_engine: Path) -> None:
-    import subprocess
-
     code = (
         f"import sys, edgeseg\nedgeseg.Runtime({str(tiny_engine)!r})\n"
         "print([m for m in ('torch', 'cuda.bindings', 'edgeseg.runtime.gpu') if m in sys.modules])"
@@ -241,3 +240,26 @@ def test_the_tensorrt_path_never_imports_torch(
     runtime = Runtime(path)
     assert runtime.predict(np.zeros((8, 8, 3), np.uint8)).labels.shape == (8, 8)
     assert runtime.predict(fake_gpu.put(np.zeros((8, 8, 3), np.uint8))).labels.shape == (8, 8)
+
+
+@pytest.mark.tensorrt_rtx
+def test_the_real_library_s_words(path: Path, tmp_path: Path) -> None:
+    """In a process of its own, so that TensorRT-RTX meets no fake."""
+    code = (
+        "from pathlib import Path\n"
+        "from edgeseg.engine_file import Target, add_target, open_engine\n"
+        "from edgeseg.runtime.tensorrt import TensorRTNetwork\n"
+        f"path = Path({str(path)!r})\n"
+        "name = 'tensorrt-rtx/bad.plan'\n"
+        "target = Target(kind='tensorrt-rtx', parts=(name,), weights='float16')\n"
+        "add_target(path, target, {name: b'no plan'})\n"
+        "with open_engine(path) as engine:\n"
+        "    try:\n"
+        "        TensorRTNetwork(engine, target, 'tensorrt-rtx')\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("EngineError the plan tensorrt-rtx/bad.plan of ")
+    assert "was refused (" in ran.stdout
+    assert "build it again on this machine" in ran.stdout
