@@ -6,7 +6,6 @@ A checkpoint holds tensors and plain values only and is read with ``weights_only
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgeseg.models import (
     load_pretrained_backbone,
     load_pretrained_stdcseg,
 )
+from edgeseg.models.pretrained import UNREADABLE
 
 FORMAT = "edgeseg-checkpoint-1"
 
@@ -107,10 +107,11 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
+        # What torch says is long, and advises to run a pickle's code.
         raise CheckpointError(
-            f"{path} is damaged or not a checkpoint of PyTorch ({error!r}); expected one that "
-            "training or 'edgeseg convert' wrote"
+            f"{path} is damaged or not a checkpoint of PyTorch ({type(error).__name__}); expected "
+            "one that training or 'edgeseg convert' wrote"
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:

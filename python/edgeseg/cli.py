@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from edgeseg import _core
+from edgeseg.arguments import check_threads
 from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.engine_file import (
     FloatWeights,
@@ -192,7 +193,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="FIELD=VALUE of the recipe; augmentation.scales=[0.5,2]."),
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    accelerator: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="What to train on.")
+    ] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices or processes to share.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
     threads: Threads = None,
@@ -219,7 +222,7 @@ def train(
     config = config.updated(settings or [])
     training.check_run_folder(out, resume=resume)
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(check_threads(threads))
     table = None if text is None else TextEmbeddings.load(text)
     text_encoder = None if encoder is None else load_text_encoder(encoder, encoder_weights)
     start = None if init is None else load_checkpoint(init)
@@ -313,7 +316,7 @@ def evaluate(
             scores = evaluate_runtime(runtime, images, boundary=True, on_image=advance)
     else:
         if threads is not None:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(check_threads(threads))
         saved = load_checkpoint(checkpoint)
         width, height = evaluation_size(saved)[::-1] if size is None else _size(size)
         table = _class_table(classes) or _model_table(saved.classes.names, saved.classes.palette)

@@ -34,7 +34,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from edgeseg.classes import MAX_CLASSES
 from edgeseg.errors import EngineError
-from edgeseg.files import write_atomically
+from edgeseg.files import reason, write_atomically
 
 SCHEMA_VERSION: Final = 1
 SUFFIX = ".edgeseg"
@@ -481,7 +481,10 @@ def _map(path: Path) -> memoryview:
     except IsADirectoryError as error:
         raise EngineError(f"{path} is a folder; an engine file ({SUFFIX}) was expected") from error
     except (OSError, ValueError) as error:
-        raise EngineError(f"cannot read the engine file {path}: {error}") from error
+        raise EngineError(
+            f"cannot read the engine file {path}: {reason(error)}; "
+            "check the path and its permissions"
+        ) from error
 
 
 def _manifest_bytes(path: Path, content: memoryview) -> bytes:

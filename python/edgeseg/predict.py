@@ -130,7 +130,6 @@ def predict_source(
     if limit is not None:
         check_integer("limit", limit, 1, sys.maxsize)
     with open_source(source) as opened:
-        make_folder(out)
         length = opened.length if limit is None else min(limit, opened.length or limit)
         names: deque[str] = deque()
         tally = Tally(runtime)
@@ -190,6 +189,7 @@ class _Pictures:
                 raise OutputError(
                     f"{path} is one of the images to be read; choose another folder for the results"
                 )
+            make_folder(self._out)  # not before there is a picture: the first may be damaged
             write_image(path, render(result, picture, self._alpha))
             self.written.append(path)
 
@@ -205,6 +205,7 @@ class _Clips:
             picture: out / (f"{stem}_labels" if picture == "labels" else f"{stem}_{picture}.mp4")
             for picture in pictures
         }
+        self._out = out
         self._fps = source.fps or _DEFAULT_FPS
         self._alpha = alpha
         self._count = 0
@@ -215,6 +216,7 @@ class _Clips:
         return list(self._paths.values()) if self._count else []
 
     def __enter__(self) -> _Clips:
+        make_folder(self._out)
         self._writers = {
             picture: self._stack.enter_context(write_video(path, self._fps))
             for picture, path in self._paths.items()

@@ -93,9 +93,15 @@ class TextEmbeddings:
             InputError: A file is missing, is not what it should be, or the two disagree.
         """
         path = Path(path)
+        if path.suffix != ".npy":
+            raise InputError(f"{path} does not end in .npy; a text table is NAME.npy and NAME.json")
         names = path.with_suffix(".json")
         for file in (path, names):
-            if not file.is_file():
+            try:
+                there = file.is_file()
+            except OSError:  # a name that no file can have
+                there = False
+            if not there:
                 raise InputError(
                     f"{file} does not exist; a text table is NAME.npy (K×C float32) beside "
                     'NAME.json ({"classes": [...], "provenance": "..."}); edgeseg text makes both'
@@ -103,8 +109,8 @@ class TextEmbeddings:
         try:
             # What a header claims beyond the file's end is refused, not allocated: the array is
             # mapped, and the header's own length has two bytes in version 1.0.
-            with path.open("rb") as file:
-                if np.lib.format.read_magic(file) != (1, 0):
+            with path.open("rb") as opened:
+                if np.lib.format.read_magic(opened) != (1, 0):
                     raise ValueError("a format version that np.save gives no float32 matrix")
             vectors = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, TypeError, SyntaxError, TokenError, OSError) as error:

@@ -8,7 +8,6 @@ an encoder comes from are imported when one is loaded.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeseg.errors import CheckpointError, ConfigError, InputError, MissingDependencyError
+from edgeseg.models.pretrained import UNREADABLE
 from edgeseg.text import CLIP_RN50_DIMENSIONS, TextEmbeddings
 
 _PROJECTION_SEED = 0
@@ -361,17 +361,10 @@ def _read_state_dict(file: Path) -> Mapping[str, Tensor]:
             content = archive.state_dict()
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
+    except (OSError, SafetensorError, *UNREADABLE) as error:
         raise CheckpointError(
-            f"{file} cannot be read as weights: {error}. Expected a .safetensors file, a PyTorch "
-            "state dict or a TorchScript archive"
+            f"{file} cannot be read as weights ({type(error).__name__}). Expected a .safetensors "
+            "file, a PyTorch state dict or a TorchScript archive"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name).removeprefix("module."): value for name, value in state.items()}

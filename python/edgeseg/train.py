@@ -456,8 +456,10 @@ def check_run_folder(output: Path, *, resume: bool) -> Path:
     """Where a run saves itself to be resumed, if the folder fits what is asked for.
 
     Raises:
-        ConfigError: It holds a run that is not to be resumed, or none that could be.
+        ConfigError: It is no folder, holds a run that is not to be resumed, or none that could be.
     """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output} is a file, a folder for the run was expected; choose another")
     last_path = output / "last.pt"
     if last_path.exists() != resume:
         raise ConfigError(

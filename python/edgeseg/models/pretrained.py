@@ -17,6 +17,12 @@ from edgeseg.errors import CheckpointError
 from edgeseg.models.segmentation import STDCSeg, STDCSegConfig
 from edgeseg.models.stdc import STAGE_DEPTHS, BackboneName, STDCNet
 
+UNREADABLE = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError),
+    pickle.UnpicklingError,
+)
+"""What `torch.load` raises over a file that is cut off, or is none of its own."""
+
 StateDict = dict[str, Tensor]
 Names = tuple[str, ...]
 
@@ -245,11 +251,15 @@ def _read(path: str | Path) -> StateDict:
         raise CheckpointError(f"{path} does not exist; check the path") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors ({error}); pickled code is not run. If you trust the "
-            "file, load it with torch.load(..., weights_only=False) and save its state dict alone."
+            f"{path} is no checkpoint, or holds more than tensors; pickled code is not run. If you "
+            "trust the file, load it with torch.load(..., weights_only=False) and save its state "
+            "dict alone."
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read as a PyTorch checkpoint: {error}") from error
+    except (OSError, *UNREADABLE) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}); it is "
+            "damaged or another kind of file"
+        ) from error
     state = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(
