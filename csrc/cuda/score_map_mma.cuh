@@ -7,9 +7,9 @@
 // the pixels with themselves.
 //
 // Of 16 pixels × 1024 channels and 19 classes in float16: 32 KiB are read, 33 KiB written, 76 KiB
-// of text come from the cache; 64 steps of 116 instructions (sm_80; bfloat16: 152), where the
-// form of score_map_fma.cuh needs about 16,800 instructions of a warp. One image of 16×32 pixels
-// is 32 blocks of 8 warps; two blocks fit a multiprocessor.
+// of text come from the cache; 64 steps of 116 instructions (sm_80; bfloat16: 102), where the form
+// of score_map_fma.cuh needs about 16,800 instructions of a warp. One image of 16×32 pixels is 32
+// blocks of 8 warps; two blocks fit a multiprocessor.
 #pragma once
 
 #include "score_map_tile.cuh"
@@ -38,10 +38,10 @@ struct TensorTile {
     }
 };
 
-// Terms that add up to a float32: 11 bits each, or 8. Of |text| <= 1, scaled so that the second
-// half of a small value is no subnormal.
-template <typename T>
-constexpr int kTerms = std::is_same_v<T, __half> ? 2 : 3;
+// Terms of 11 or 8 bits that make up a float32. Two of bfloat16 leave at most 2^-18 of a value,
+// and a score is then rounded to 2^-9. |text| <= 1 is scaled so that no second term of float16 is
+// subnormal.
+constexpr int kTerms = 2;
 template <typename T>
 constexpr float kTextScale = std::is_same_v<T, __half> ? 4096.0f : 1.0f;
 
@@ -114,14 +114,14 @@ __device__ __forceinline__ void score_map_concat_mma(const Tensor& features,
         multiply_add<T>(products[1], transposed, values[2], values[3]);
 #pragma unroll
         for (int m = 0; m < decltype(class_tiles)::value; ++m) {
-            std::uint32_t terms[kTerms<T>][4];
+            std::uint32_t terms[kTerms][4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 float2 rest = text_pair(rows[m][i % 2] + column, column, i / 2 * 8);
                 rest.x *= kTextScale<T>;
                 rest.y *= kTextScale<T>;
 #pragma unroll
-                for (int term = 0; term < kTerms<T>; ++term) {
+                for (int term = 0; term < kTerms; ++term) {
                     terms[term][i] = to_pair<T>(rest.x, rest.y);
                     const float2 held = from_pair<T>(terms[term][i]);
                     rest.x -= held.x;
@@ -129,7 +129,7 @@ __device__ __forceinline__ void score_map_concat_mma(const Tensor& features,
                 }
             }
 #pragma unroll
-            for (int term = 0; term < kTerms<T>; ++term) {
+            for (int term = 0; term < kTerms; ++term) {
                 multiply_add<T>(dots[m][0], terms[term], values[0], values[1]);
                 multiply_add<T>(dots[m][1], terms[term], values[2], values[3]);
             }

@@ -213,15 +213,25 @@ def test_score_map_without_tensor_cores(case: ScoreMapCase, cuda_emulation: Modu
 
 
 @emulated
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_text_keeps_its_precision_on_tensor_cores(dtype: DType, cuda_emulation: ModuleType) -> None:
-    """A pixel along what rounding takes from a row of the text, where the score is that small."""
-    case = ScoreMapCase("precision", (1, 1024, 1, 16), 1, dtype)
+@pytest.mark.parametrize(
+    ("dtype", "terms", "channels"),
+    [("bfloat16", 1, 1024), ("float16", 1, 1024), ("float16", 2, 8192)],
+)
+def test_text_keeps_its_precision_on_tensor_cores(
+    dtype: DType, terms: int, channels: int, cuda_emulation: ModuleType
+) -> None:
+    """A pixel along what so many terms of the storage type leave of the text, score nearly 0."""
+    case = ScoreMapCase("precision", (1, channels, 1, 16), 1, dtype)
     text = case.make_text()
-    lost = text - decode(encode(text, dtype), dtype).astype(np.float32)
-    text -= (text @ lost.T) / (lost @ lost.T) * lost  # the exact score is next to nothing
-    features = np.repeat(lost.reshape(1, -1, 1, 1) / np.abs(lost).max(), 16, axis=3)
-    check_scores(Device(cuda_emulation, "cpu"), encode(features, dtype), text, dtype)
+    row = text[0].astype(np.float64)
+    left = row
+    for _ in range(terms):
+        left = left - decode(encode(left.astype(np.float32), dtype), dtype)
+    pixel = left - (left @ row) / (row @ row) * row
+    pixel = np.repeat(pixel.reshape(1, -1, 1, 1) / np.abs(pixel).max(), 16, axis=3)
+    check_scores(
+        Device(cuda_emulation, "cpu"), encode(pixel.astype(np.float32), dtype), text, dtype
+    )
 
 
 @on_gpu
