@@ -102,7 +102,7 @@ def measure_paths(
     for peer, _ in peers:
         name = f"{peer.name} {peer.precision}"
         contenders[name] = lambda peer=peer: peer.labels(frame)
-    times = interleaved(contenders, rounds, lead=1, pause=PAUSE)
+    times = interleaved(contenders, rounds, warm_up=1, lead=1, pause=PAUSE)
     own_rows = tuple(
         _row(
             Peer("edgeseg", edgeseg.__version__, precision, own.labels),
@@ -156,6 +156,7 @@ def measure_guided(
                 "baseline": bare(baseline, frame, precision, threads),
             },
             rounds,
+            warm_up=1,
             lead=1,
         )
         over, under = times["guided"], times["baseline"]

@@ -130,7 +130,7 @@ def measure(plan: Plan, folder: Path, progress: Progress) -> Results:
             video,
             precision=engine.precision,
             threads=plan.threads,
-            rounds=max(3, plan.rounds // 4),
+            rounds=max(2, plan.rounds // 4),
         )
         for engine in paths[1].engines
     )
