@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeseg.errors import CheckpointError, ConfigError, InputError, MissingDependencyError
+from edgeseg.files import reason
 from edgeseg.models.pretrained import UNREADABLE
 from edgeseg.text import CLIP_RN50_DIMENSIONS, TextEmbeddings
 
@@ -361,7 +362,9 @@ def _read_state_dict(file: Path) -> Mapping[str, Tensor]:
             content = archive.state_dict()
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, *UNREADABLE) as error:
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {reason(error)}; check the path") from error
+    except (SafetensorError, *UNREADABLE) as error:
         raise CheckpointError(
             f"{file} cannot be read as weights ({type(error).__name__}). Expected a .safetensors "
             "file, a PyTorch state dict or a TorchScript archive"

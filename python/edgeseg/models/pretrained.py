@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeseg.errors import CheckpointError
+from edgeseg.files import reason
 from edgeseg.models.segmentation import STDCSeg, STDCSegConfig
 from edgeseg.models.stdc import STAGE_DEPTHS, BackboneName, STDCNet
 
@@ -255,7 +256,9 @@ def _read(path: str | Path) -> StateDict:
             "trust the file, load it with torch.load(..., weights_only=False) and save its state "
             "dict alone."
         ) from error
-    except (OSError, *UNREADABLE) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}); it is "
             "damaged or another kind of file"
