@@ -157,7 +157,7 @@ __device__ __forceinline__ void score_map_concat_mma(const Tensor& features,
         if (blockIdx.y == 0) block.store(tile, first_channel, channels, access.out_by_vector);
 
         const auto add_all = [&](auto class_tiles, const auto& text_pair) {
-#pragma unroll 2
+#pragma unroll 1
             for (int c = warp * kClassTile; c < channels; c += kTensorWarps * kClassTile) {
                 add(class_tiles, c, first_channel + c, text_pair);
             }
