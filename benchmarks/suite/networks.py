@@ -136,7 +136,7 @@ def resized(model: STDCSeg, classes: int, *, guided: bool, align_corners: bool) 
             continue
         there = trained[name]
         if name == "head.classify.weight":
-            pairs = [(k % len(there), (3 * k + 1) % len(there)) for k in range(len(there), classes)]
+            pairs = [(k % len(there), (k + 1) % len(there)) for k in range(len(there), classes)]
             mixed = [0.5 * (there[a] + there[b]) for a, b in pairs]
             there = torch.cat([there, *(row[None] for row in mixed)])[:classes]
         elif there.ndim == 4 and wanted.shape != there.shape:
