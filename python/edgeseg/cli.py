@@ -709,15 +709,16 @@ def _print_bench(report: BenchReport) -> None:
 
     _print_line(report.runtime)
     _print_line(f"{report.golden:.3%} of the golden sample's pixels as trained")
-    numbers = ("p50 ms", "p90", "p99", "max", "FPS", "calls")
-    times = Table(f"{report.frame} frame", *(Column(name, justify="right") for name in numbers))
+    percentiles = ("p50 ms", "p90", "p99", "max", "FPS", "calls")
+    columns = (Column(name, justify="right") for name in percentiles)
+    times = Table(f"{report.frame} frame", *columns)
     for name, row in rows(report).items():
         ms = (f"{value:.2f}" for value in (row.p50, row.p90, row.p99, row.max))
         times.add_row(name, *ms, f"{row.fps:.1f}", str(len(row.ms)))
     for stage, median in report.stages_ms.items():
         times.add_row(f"  {stage}", f"{median:.2f}", *[""] * 5)
-    numbers = ("frames", "missed", "jitter ms")
-    sources = Table("source", *(Column(name, justify="right") for name in numbers))
+    counts = (Column(name, justify="right") for name in ("frames", "missed", "jitter ms"))
+    sources = Table("source", *counts)
     for source in report.sources:
         jitter = f"{source.jitter_ms:.2f}"
         sources.add_row(f"{source.hz:g} Hz", str(source.offered), str(source.missed), jitter)
