@@ -7,7 +7,7 @@
 // the pixels with themselves.
 //
 // Of 16 pixels × 1024 channels and 19 classes in float16: 32 KiB are read, 33 KiB written, 76 KiB
-// of text come from the cache; 64 steps of 116 instructions (sm_80; bfloat16: 102), where the form
+// of text come from the cache; 64 steps of 116 instructions (sm_80; bfloat16: 103), where the form
 // of score_map_fma.cuh needs about 16,800 instructions of a warp. One image of 16×32 pixels is 32
 // blocks of 8 warps; two blocks fit a multiprocessor.
 #pragma once
