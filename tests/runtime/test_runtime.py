@@ -23,6 +23,7 @@ import edgeseg
 from edgeseg.engine_file import Input, Target, add_target
 from edgeseg.errors import EngineError, InputError, OutputError
 from edgeseg.runtime import Runtime, verify
+from edgeseg.runtime.runtime import Precision
 from edgeseg.video import write_video
 
 RED, GREEN, BLUE = 0, 1, 2
@@ -353,11 +354,12 @@ def test_the_packaged_engine_computes_what_was_trained() -> None:
     assert edgeseg.Runtime().classes[3] == "road"
 
 
-def test_float16_is_float16_or_refused(tiny_engine: Path) -> None:
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
+def test_a_precision_is_had_or_refused(tiny_engine: Path, precision: Precision) -> None:
     try:
-        assert Runtime(tiny_engine, device="cpu", precision="float16").precision == "float16"
+        assert Runtime(tiny_engine, device="cpu", precision=precision).precision == precision
     except EngineError as error:
-        if "what is to be float16" not in str(error):
+        if precision == "float32" or f"what is to be {precision}" not in str(error):
             raise
 
 

@@ -327,10 +327,10 @@ def _load_cpu(
 
     def load(target: Target) -> tuple[Pipeline, Target]:
         pipeline = CpuPipeline(engine, target, threads=threads, precision=of_floats, cache=cache)
-        if precision == "float16" and pipeline.precision != precision:
+        if of_floats is not None and pipeline.precision != of_floats:
             raise EngineError(
-                f"this CPU computes in {pipeline.precision} what is to be float16; choose another "
-                "precision, or a GPU (device='cuda')"
+                f"this CPU computes in {pipeline.precision} what is to be {of_floats}; choose "
+                "another precision, or a GPU (device='cuda')"
             )
         return pipeline, target
 
