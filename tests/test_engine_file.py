@@ -223,6 +223,8 @@ def test_bad_manifests_are_named(tmp_path: Path, text: bytes, message: str) -> N
         ("palette", [[1, 2, 3], [4, 5, 256]]),
         ("input", {"height": 10**9, "width": 96, "mean": [0, 0, 0], "std": [1, 1, 1]}),
         ("input", {"height": 64, "width": 96, "mean": [0, 0, 0], "std": [0, 1, 1]}),
+        ("input", {"height": 64, "width": 96, "mean": [0, 0, 0], "std": [1e308, 1, 1]}),
+        ("input", {"height": 64, "width": 96, "mean": [0, -1e39, 0], "std": [1, 1, 1]}),
         ("input", {"height": 64, "width": 96, "mean": [0, 0, float("nan")], "std": [1, 1, 1]}),
         ("targets", []),
         ("targets", [{"kind": "pickle", "parts": ["a"], "weights": "float32"}]),

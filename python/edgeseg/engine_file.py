@@ -68,7 +68,8 @@ Text = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
-Triple = tuple[float, float, float]
+Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+Std = Annotated[float, Field(ge=1e-3, le=1e6)]
 TargetKind = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "aoti"]
 Resize = Literal["stretch", "letterbox"]
 FloatWeights = Literal["float32", "float16"]
@@ -83,23 +84,18 @@ class Input(_Model):
 
     Attributes:
         height, width: size of the network's input in pixels.
-        mean, std: R, G, B in grey levels 0..255; the tensor is (grey - mean) / std.
+        mean, std: R, G, B in grey levels 0..255; the tensor is (grey - mean) / std. Far beyond
+            what any network means by them they are refused: float32 has to hold the tensor.
         resize: "stretch" fills the input; "letterbox" keeps the aspect ratio and pads.
         pad: grey level of the letterbox's bars, 0..255.
     """
 
     height: Annotated[int, Field(ge=32, le=8192)]
     width: Annotated[int, Field(ge=32, le=8192)]
-    mean: Triple
-    std: Triple
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Std, Std, Std]
     resize: Resize = "stretch"
     pad: Annotated[float, Field(ge=0, le=255)] = 0.0
-
-    @model_validator(mode="after")
-    def _positive_std(self) -> Self:
-        if min(self.std) <= 0:
-            raise ValueError(f"std {self.std} must be positive")
-        return self
 
 
 class Architecture(_Model):
