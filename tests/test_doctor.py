@@ -6,8 +6,8 @@ import pytest
 
 from edgeseg import doctor
 from edgeseg.errors import EngineError, MissingDependencyError
-from edgeseg.export.tensorrt import Library, PlanKind
 from edgeseg.machine import Gpu
+from edgeseg.tensorrt_library import Library, PlanKind
 
 
 def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

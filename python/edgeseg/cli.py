@@ -48,13 +48,14 @@ from edgeseg.evaluate import (
     evaluation_size,
 )
 from edgeseg.evaluate.picture import check_picture_path, write_confusion
-from edgeseg.export.tensorrt import PlanKind, PlanPrecision, build_engine
+from edgeseg.export.tensorrt import PlanPrecision, build_engine
 from edgeseg.files import write_atomically
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
 from edgeseg.runtime.result import Picture
 from edgeseg.runtime.runtime import Precision
+from edgeseg.tensorrt_library import PlanKind
 
 if TYPE_CHECKING:
     from edgeseg.bench import BenchReport

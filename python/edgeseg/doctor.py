@@ -13,8 +13,8 @@ from typing import Literal
 import edgeseg
 from edgeseg import _core
 from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError
-from edgeseg.export.tensorrt import PlanKind, load_library
 from edgeseg.machine import driver_installed, gpus
+from edgeseg.tensorrt_library import PlanKind, load_library
 
 
 @dataclass(frozen=True)

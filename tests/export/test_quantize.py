@@ -442,7 +442,8 @@ def test_the_portable_form_runs_only_where_int8_is_asked_for(
 @pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("float16", [True, False], ids=["float16", "float32"])
 def test_tensorrt_keeps_the_integers_in_its_plan(portable: Path, float16: bool) -> None:
-    from edgeseg.export.tensorrt import build_plan, load_library
+    from edgeseg.export.tensorrt import build_plan
+    from edgeseg.tensorrt_library import load_library
 
     with open_engine(portable) as file:
         plan = build_plan(

@@ -21,17 +21,18 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 import edgeseg
-from edgeseg import _core, trust
+from edgeseg import _core, tensorrt_library, trust
 from edgeseg.cli import app
 from edgeseg.engine_file import Manifest, Quantization, Target, add_target, open_engine
 from edgeseg.errors import EngineError, InputError, MissingDependencyError
 from edgeseg.export import tensorrt as builder
 from edgeseg.export.float16 import to_float16
-from edgeseg.export.tensorrt import build_engine, build_plan, load_library
+from edgeseg.export.tensorrt import build_engine, build_plan
 from edgeseg.machine import Gpu, mismatch, this_platform
 from edgeseg.runtime import packaged_engine, verify
 from edgeseg.runtime.verification import Verification
 from edgeseg.synthetic import street
+from edgeseg.tensorrt_library import load_library
 
 AMPERE_ON = ("8.0", "8.6", "8.9", "12.0", "12.1")
 ADA = Gpu(0, "RTX 4000", "8.9", 8 << 30, "12.6")
@@ -456,9 +457,21 @@ def test_a_missing_library_names_the_extra(
     tiny_engine: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, extra: str
 ) -> None:
     monkeypatch.setattr(builder, "gpus", lambda: (ADA,))
-    monkeypatch.setattr(builder, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, kind.replace("-", "_"), None)  # import finds no module
     with pytest.raises(MissingDependencyError, match=rf"edgeseg\[{extra}\]"):
         build_engine(tiny_engine, kind)
+
+
+@needs_rtx
+def test_the_library_has_one_logger_however_often_it_is_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It keeps the first one that it is given, and warns of every other."""
+    with caplog.at_level(logging.DEBUG, "edgeseg"):
+        libraries = [load_library("tensorrt-rtx") for _ in range(2)]
+        users = [library.module.Runtime(library.messages) for library in libraries]
+        users.append(libraries[0].module.Builder(libraries[0].messages))
+    assert "differs from" not in caplog.text
 
 
 @needs_rtx
@@ -517,7 +530,7 @@ def test_the_way_through_tensorrt(
 ) -> None:
     """TensorRT needs a GPU even to be tried; its sister's module, of the same API, stands in."""
     path = write_tiny_engine(tmp_path / "tiny.edgeseg")
-    monkeypatch.setitem(builder._MODULES, "tensorrt", "tensorrt_rtx")
+    monkeypatch.setitem(tensorrt_library._MODULES, "tensorrt", "tensorrt_rtx")
     monkeypatch.setattr(builder, "gpus", lambda: (ORIN,))
     monkeypatch.setattr(builder, "find_gpu", lambda _: ORIN)
     monkeypatch.setattr(builder, "verify", lambda *_, **__: Verification("Orin", 3, 1.0, True))

@@ -19,7 +19,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,61 +41,13 @@ from edgeseg.files import write_atomically
 from edgeseg.machine import Gpu, driver_installed, gpus, this_platform
 from edgeseg.runtime.gpu_targets import find_gpu
 from edgeseg.runtime.verification import verify
+from edgeseg.tensorrt_library import Library, PlanKind, load_library
 
-PlanKind = Literal["tensorrt", "tensorrt-rtx"]
 PlanPrecision = Literal["auto", "float16", "float32", "int8"]
 Progress = Callable[[int, int | None], None]
 _Binding = tuple[str, tuple[int, ...]]  # name and shape
 
 logger = logging.getLogger("edgeseg.tensorrt")
-
-_MODULES: dict[PlanKind, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_NAMES: dict[PlanKind, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-_EXTRAS: dict[PlanKind, str] = {"tensorrt": "gpu", "tensorrt-rtx": "gpu-rtx"}
-
-
-@dataclass(frozen=True)
-class Library:
-    """TensorRT or TensorRT-RTX as it is installed here.
-
-    Attributes:
-        kind: of the targets that it builds and runs.
-        module: its Python module.
-        version: e.g. "10.15.1.29"; a plan runs with this one only.
-    """
-
-    kind: PlanKind
-    module: Any
-    version: str
-
-    @property
-    def name(self) -> str:
-        """As its maker writes it, with the version."""
-        return f"{_NAMES[self.kind]} {self.version}"
-
-
-def load_library(kind: PlanKind) -> Library:
-    """Import the library that builds plans of a kind.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-        EngineError: it is installed, but cannot be loaded.
-    """
-    if find_spec(_MODULES[kind]) is None:
-        raise MissingDependencyError(
-            f"{_NAMES[kind]} is not installed, it builds {kind} targets; "
-            f"pip install 'edgeseg[{_EXTRAS[kind]}]', "
-            f"in the source folder pip install '.[{_EXTRAS[kind]}]'"
-        )
-    try:
-        module = import_module(_MODULES[kind])
-    except (ImportError, OSError, RuntimeError) as error:  # its shared libraries, or their driver
-        raise EngineError(
-            f"{_NAMES[kind]} is installed but cannot be loaded: {error}; install it again with "
-            f"pip install --force-reinstall {_MODULES[kind]}"
-        ) from error
-    return Library(kind, module, module.__version__)
-
 
 # -------------------------------------------------------------------------------- engine files
 
@@ -339,7 +290,8 @@ def build_plan(
         EngineError: the network is not the manifest's, or the library refuses it.
     """
     trt = library.module
-    messages = _logger(trt)
+    messages = library.messages
+    messages.last_error = ""
     builder = trt.Builder(messages)
     definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(definition, messages)
@@ -450,27 +402,6 @@ def _spell(bindings: list[_Binding]) -> str:
 
 
 # -------------------------------------------------------------- what the library calls back into
-
-
-def _logger(trt: Any) -> Any:
-    """The library's logger: all goes to Python's `edgeseg.tensorrt`; `last_error` is a text.
-
-    Nothing of it is louder than INFO: an error is raised, too, and there its text is.
-    """
-    errors = (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the library is known at run time only
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in errors:
-                self.last_error = message
-            quiet = severity in (trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE)
-            logger.log(logging.DEBUG if quiet else logging.INFO, "%s", message)
-
-    return Logger()
 
 
 def _monitor(trt: Any, progress: Progress | None) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edgeseg import _core, trust
 from edgeseg.engine_file import EngineFile, Manifest, Target, TargetKind
 from edgeseg.errors import EngineError
 from edgeseg.machine import Gpu, gpus, mismatch
+from edgeseg.tensorrt_library import load_library
 
 if TYPE_CHECKING:
     from edgeseg.runtime.gpu import CudaNetwork, GpuPipeline
@@ -89,12 +90,11 @@ def _network(engine: EngineFile, target: Target, gpu: Gpu) -> CudaNetwork:
         _check_fit(engine, target, gpu, aoti.VERSION)
         return aoti.AotiNetwork(engine, target, f"cuda:{gpu.index}")
 
-    from edgeseg.runtime import tensorrt
+    from edgeseg.runtime.tensorrt import TensorRTNetwork
 
-    kind: Literal["tensorrt", "tensorrt-rtx"]
-    kind = "tensorrt" if target.kind == "tensorrt" else "tensorrt-rtx"
-    _check_fit(engine, target, gpu, tensorrt.library(kind).__version__)
-    return tensorrt.TensorRTNetwork(engine, target, kind)
+    library = load_library("tensorrt" if target.kind == "tensorrt" else "tensorrt-rtx")
+    _check_fit(engine, target, gpu, library.version)
+    return TensorRTNetwork(engine, target, library)
 
 
 def _check_trust(engine: EngineFile, target: Target) -> None:

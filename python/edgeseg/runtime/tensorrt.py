@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from edgeseg.engine_file import EngineFile, Target
-from edgeseg.errors import EngineError, MissingDependencyError
+from edgeseg.errors import EngineError
 from edgeseg.runtime.cuda import Stream
 from edgeseg.runtime.gpu import FloatType
+from edgeseg.tensorrt_library import Library
 
-logger = logging.getLogger("edgeseg")
-
-PlanKind = Literal["tensorrt", "tensorrt-rtx"]
-_LIBRARIES: dict[PlanKind, tuple[str, str]] = {  # and what of edgeseg brings them
-    "tensorrt": ("tensorrt", "gpu"),
-    "tensorrt-rtx": ("tensorrt_rtx", "gpu-rtx"),
-}
 _IMAGE, _LOGITS = "image", "logits"
 _DTYPES: dict[str, FloatType] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
-
-
-def library(kind: PlanKind) -> Any:
-    """The Python library that runs plans of a kind.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-        EngineError: it is installed, but cannot be loaded.
-    """
-    name, extra = _LIBRARIES[kind]
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise MissingDependencyError(
-            f"{name} is not installed, it runs {kind} plans; pip install 'edgeseg[{extra}]'"
-        ) from error
-    except (ImportError, OSError, RuntimeError) as error:  # its shared libraries, or their driver
-        raise EngineError(
-            f"{name} is installed but cannot be loaded: {error}; install it again with "
-            f"pip install --force-reinstall {name}"
-        ) from error
 
 
 class TensorRTNetwork:
     """A `CudaNetwork` from a plan; attributes as there. Its contexts share one engine."""
 
-    def __init__(self, engine: EngineFile, target: Target, kind: PlanKind) -> None:
+    def __init__(self, engine: EngineFile, target: Target, library: Library) -> None:
         """Deserialise a plan on the current device. A plan is code: see `gpu_targets` first.
 
         Raises:
             EngineError: the library refuses the plan, or it is not what the manifest describes.
-            MissingDependencyError: the library is not installed.
         """
-        trt = library(kind)
+        trt = library.module
         self._plan = f"the plan {target.parts[0]} of {engine.path}"
-        self._kind = kind
-        self._log = _log(trt)
-        self._runtime = trt.Runtime(self._log)  # has to outlive its engine
+        self._kind = library.kind
+        self._messages = library.messages
+        self._messages.last_error = ""
+        self._runtime = trt.Runtime(self._messages)  # has to outlive its engine
         self._engine = self._runtime.deserialize_cuda_engine(engine.part(target.parts[0]))
         if self._engine is None:
             raise self._error("was refused")
-        self.name: str = kind
+        self.name: str = library.kind
         self.precision = "int8" if target.quantized else target.precision or target.weights
         size, classes = engine.manifest.input, len(engine.manifest.classes)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -120,7 +89,7 @@ class TensorRTNetwork:
         return bool(self.context().is_capturable())
 
     def _error(self, what: str, mend: str | None = None) -> EngineError:
-        said = f" ({self._log.last_error})" if self._log.last_error else ""
+        said = f" ({self._messages.last_error})" if self._messages.last_error else ""
         build = f"build it again on this machine: edgeseg build FILE --target {self._kind}"
         return EngineError(f"{self._plan} {what}{said}; {mend or build}")
 
@@ -145,23 +114,3 @@ class TensorRTContext:
             and self._context.execute_async_v3(stream)
         ):
             raise self._error("could not be run")
-
-
-def _log(trt: Any) -> Any:
-    """The library's logger, which writes to ours and keeps the last error for our sentence."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last_error = message.strip()
-                logger.error("%s: %s", trt.__name__, self.last_error)
-            elif severity == trt.ILogger.Severity.WARNING:
-                logger.warning("%s: %s", trt.__name__, message.strip())
-            else:
-                logger.debug("%s: %s", trt.__name__, message.strip())
-
-    return Log()
