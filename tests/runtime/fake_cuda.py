@@ -50,6 +50,7 @@ class cudaMemcpyKind(enum.IntEnum):
 class cudaStreamCaptureMode(enum.IntEnum):
     cudaStreamCaptureModeGlobal = 0
     cudaStreamCaptureModeThreadLocal = 1
+    cudaStreamCaptureModeRelaxed = 2
 
 
 class Handle(int):
@@ -238,7 +239,7 @@ class FakeCuda:
         self._release(address, pinned=True)
 
     def _allocate(self, size: int, *, pinned: bool) -> int:
-        self._not_while_capturing()
+        self._unsafe_while_capturing()
         if self.fail_in is not None:
             if self.fail_in == 0:
                 raise CallError(cudaError_t.cudaErrorMemoryAllocation)
@@ -254,7 +255,7 @@ class FakeCuda:
         return address
 
     def _release(self, address: int, *, pinned: bool) -> None:
-        self._not_while_capturing()
+        self._unsafe_while_capturing()
         self._finish_all()
         memory = self.memory.pop(address)
         assert memory.pinned == pinned, "freed as the other kind"
@@ -418,6 +419,21 @@ class FakeCuda:
         handle = self._handle()
         self.graphs[handle] = operations
         return handle
+
+    @_answers
+    def cudaThreadExchangeStreamCaptureMode(self, mode: int) -> int:
+        before = self._mode
+        self._thread.mode = mode
+        return before
+
+    @property
+    def _mode(self) -> int:
+        """How strict the calling thread is about captures."""
+        return int(getattr(self._thread, "mode", cudaStreamCaptureMode.cudaStreamCaptureModeGlobal))
+
+    def _unsafe_while_capturing(self) -> None:
+        if self._mode != cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed:
+            self._not_while_capturing()
 
     def _not_while_capturing(self) -> None:
         if getattr(self._thread, "capturing", 0):

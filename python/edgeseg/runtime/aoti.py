@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 
 from edgeseg.engine_file import EngineFile, Target
 from edgeseg.errors import EngineError, MissingDependencyError
+from edgeseg.runtime.cuda import capturing
 from edgeseg.runtime.gpu import FloatType
 
 try:
@@ -184,8 +185,11 @@ class AotiContext:
     def _capture(self, stream: int) -> None:
         graph = torch.cuda.CUDAGraph()
         external = self._network.external(stream)
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, stream=external, capture_error_mode="thread_local"):
+        # Other threads may use the device meanwhile, but not begin a graph.
+        with (
+            capturing,
+            torch.cuda.graph(graph, stream=external, capture_error_mode="thread_local"),
+        ):
             self._run()
         self._graph = graph
         graph.replay()

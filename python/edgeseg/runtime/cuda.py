@@ -7,6 +7,7 @@ queued on the calling thread's current device: see `on_device`.
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,9 +77,30 @@ def _check(what: str, answer: tuple[Any, ...]) -> Any:
     raise EngineError(f"{said}; update the NVIDIA driver, or use device='cpu'")
 
 
+# Held while a graph is captured, torch's too: torch waits for the whole device before it captures,
+# which CUDA refuses while another thread's stream is captured.
+capturing = threading.Lock()
+
+
+@contextmanager
+def _beside_captures() -> Iterator[None]:
+    """Memory may be taken and given back although a graph is captured: it is no part of it.
+
+    Otherwise CUDA refuses, and breaks the capture: one in this thread, where a finaliser may run at
+    any moment, and one in any other thread of a library that captures as torch does by default.
+    """
+    relaxed = _api.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed
+    _, before = _api.cudaThreadExchangeStreamCaptureMode(relaxed)
+    try:
+        yield
+    finally:
+        if before is not None:
+            _api.cudaThreadExchangeStreamCaptureMode(before)
+
+
 def _free(call: Callable[[Any], Any], handle: Any) -> None:
-    # Nothing can be done about an error, which is that of earlier work anyway.
-    call(handle)
+    with _beside_captures():
+        call(handle)  # nothing can be done about an error, which is that of earlier work anyway
 
 
 def device_count() -> int:
@@ -180,19 +202,20 @@ class Stream:
             EngineError: something in `enqueue` cannot be part of a graph; the stream is as before.
         """
         mode = _api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _check("begin a graph", _api.cudaStreamBeginCapture(self.handle, mode))
-        self.capturing = True
-        try:
-            enqueue()
-        except BaseException:
-            _, graph = _api.cudaStreamEndCapture(self.handle)
-            if graph is not None and int(graph) != 0:
-                _api.cudaGraphDestroy(graph)
-            _api.cudaGetLastError()
-            raise
-        finally:
-            self.capturing = False
-        graph = _check("make a graph", _api.cudaStreamEndCapture(self.handle))
+        with capturing:
+            _check("begin a graph", _api.cudaStreamBeginCapture(self.handle, mode))
+            self.capturing = True
+            try:
+                enqueue()
+            except BaseException:
+                _, graph = _api.cudaStreamEndCapture(self.handle)
+                if graph is not None and int(graph) != 0:
+                    _api.cudaGraphDestroy(graph)
+                _api.cudaGetLastError()
+                raise
+            finally:
+                self.capturing = False
+            graph = _check("make a graph", _api.cudaStreamEndCapture(self.handle))
         try:
             return Graph(_check("prepare a graph", _api.cudaGraphInstantiate(graph, 0)))
         finally:
@@ -220,7 +243,8 @@ class DeviceMemory:
     """Bytes on the current device; freeing waits for the work that uses them."""
 
     def __init__(self, size: int) -> None:
-        answer = _api.cudaMalloc(size)
+        with _beside_captures():
+            answer = _api.cudaMalloc(size)
         self.address = int(_check(f"take {size / 2**20:.1f} MiB of GPU memory", answer))
         self.free = weakref.finalize(self, _free, _api.cudaFree, self.address)
 
@@ -234,7 +258,8 @@ class PinnedMemory:
     """
 
     def __init__(self, size: int) -> None:
-        answer = _api.cudaHostAlloc(size, _api.cudaHostAllocDefault)
+        with _beside_captures():
+            answer = _api.cudaHostAlloc(size, _api.cudaHostAllocDefault)
         self.address = int(_check(f"take {size / 2**20:.1f} MiB of pinned host memory", answer))
         self.free = weakref.finalize(self, _free, _api.cudaFreeHost, self.address)
         memory = (ctypes.c_uint8 * size).from_address(self.address)
