@@ -54,10 +54,9 @@ class FakeGpu:
             typestr="|u1",
             device=0,
             owner=None,
-            stream=int(stream),
             order=lambda taker: self.cuda.cudaStreamWaitEvent(taker, event, 0),
         )
-        return made if dlpack else OnlyInterface(made)
+        return made if dlpack else OnlyInterface(made, stream=int(stream))
 
     def get(self, array: Any) -> NDArray[Any]:
         """Values of a device array, on a stream of their taker."""
@@ -184,9 +183,9 @@ class RealGpu:
 class OnlyInterface:
     """An array that offers nothing but `__cuda_array_interface__`."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, **changes: Any) -> None:
         self._array = array
-        self.__cuda_array_interface__ = array.__cuda_array_interface__
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changes
 
 
 def compiled_pool(device: str) -> tuple[bytes, dict[str, str]]:

@@ -85,12 +85,21 @@ def test_a_capsule_that_nobody_takes_gives_its_memory_back() -> None:
 
 def test_the_taker_s_stream_waits() -> None:
     waiting: list[int] = []
-    array = shared(np.zeros(3, np.uint8), stream=64, order=waiting.append)
+    array = shared(np.zeros(3, np.uint8), order=waiting.append, finish=lambda: waiting.append(0))
     array.__dlpack__(stream=32, max_version=(1, 0), copy=False)
     array.__dlpack__()
     array.__dlpack__(stream=-1)
     assert waiting == [32, 1]  # none given is the legacy default; -1 waits for nothing
-    assert array.__cuda_array_interface__["stream"] == 64
+    assert array.__cuda_array_interface__["stream"] is None
+    assert waiting == [32, 1, 0]  # finished, as not everybody waits for a stream named there
+
+
+@pytest.mark.parametrize("wanted", [{"copy": True}, {"dl_device": (1, 0)}, {"dl_device": (2, 1)}])
+def test_an_array_is_shared_where_it_is_or_not_at_all(wanted: dict[str, Any]) -> None:
+    array = shared(np.zeros(3, np.uint8))
+    array.__dlpack__(copy=False, dl_device=(2, 0))
+    with pytest.raises(BufferError, match="not copied"):
+        array.__dlpack__(**wanted)
 
 
 def test_elements_that_dlpack_has_no_name_for() -> None:

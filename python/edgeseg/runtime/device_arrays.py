@@ -1,7 +1,8 @@
 """Arrays in a GPU's memory, taken from other libraries and given to them without a copy.
 
 Both ways by DLPack and by `__cuda_array_interface__` (version 3). Where both sides queue work on
-streams, the one who takes an array waits for the one who gives it; the CPU waits for neither.
+streams, the one who takes an array waits for the one who gives it, and the CPU for neither; what we
+give by `__cuda_array_interface__` is finished first.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class DeviceArray:
         typestr: NumPy's name of its format, e.g. "|u1" for uint8.
         device: index of the CUDA device.
         owner: whatever keeps the memory.
-        stream: cudaStream_t on which it is made, 0 where it is finished.
-        order: makes another stream wait until it is made.
+        order: makes another cudaStream_t wait until it is made; None where it is finished.
+        finish: waits until it is made.
     """
 
     address: int
@@ -40,30 +41,45 @@ class DeviceArray:
     typestr: str
     device: int
     owner: Any = field(repr=False)
-    stream: int = 0
     order: Callable[[int], None] | None = field(default=None, repr=False)
+    finish: Callable[[], None] | None = field(default=None, repr=False)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Waits until the array is finished: torch takes no notice of the interface's stream."""
+        if self.finish is not None:
+            self.finish()
         return {
             "version": 3,
             "data": (self.address, False),
             "shape": self.shape,
             "strides": self.strides,
             "typestr": self.typestr,
-            "stream": self.stream or None,
+            "stream": None,
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's number for CUDA, and the device's index."""
         return _CUDA, self.device
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
         """A capsule that holds the memory; `stream` (None is the legacy default) waits for it.
 
+        It is of DLPack's first form, which takers of any `max_version` know.
+
         Raises:
-            BufferError: the elements have a format that DLPack would need more words for.
+            BufferError: a copy is wanted, or another device, or the elements have a format that
+                DLPack would need more words for.
         """
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("the array is shared where it is, not copied; take it, then copy it")
         if self.typestr not in _DTYPES:
             raise BufferError(f"elements of {self.typestr} are not given by DLPack")
         if self.order is not None and stream != -1:

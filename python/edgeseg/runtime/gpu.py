@@ -118,9 +118,9 @@ class DeviceFrame:
 class DeviceResult:
     """Labels of one frame in the GPU's memory.
 
-    Both arrays share their memory by `__dlpack__` and `__cuda_array_interface__`, which order the
-    taker's stream after the work that makes them. They own it: it stays as it is while anything
-    refers to it.
+    Both arrays share their memory by `__dlpack__`, which orders the taker's stream after the work
+    that makes them, and by `__cuda_array_interface__`, which waits for that work. They own it: it
+    stays as it is while anything refers to it.
 
     Attributes:
         labels: H×W uint8, class ids at the frame's own size.
@@ -477,6 +477,11 @@ class GpuPipeline:
         self, memory: DeviceMemory, shape: _Shape, typestr: str, stream: Stream, made: Event
     ) -> DeviceArray:
         item = int(typestr[2:])
+
+        def order(taker: int) -> None:
+            with on_device(self._index):  # whose default streams 1 and 2 stand for
+                order_after(taker, made)
+
         return DeviceArray(
             address=memory.address,
             shape=(shape.height, shape.width),
@@ -484,8 +489,8 @@ class GpuPipeline:
             typestr=typestr,
             device=self._index,
             owner=(memory, stream, made),
-            stream=stream.handle,
-            order=lambda taker: order_after(taker, made),
+            order=order,
+            finish=made.wait,
         )
 
     def _new_slot(self) -> _Slot:
