@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -74,6 +76,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no garbage collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Other libraries raise the root logger's level, and with it ours."""
+    caplog.set_level(logging.WARNING, "edgeseg")
 
 
 @pytest.fixture(scope="session")

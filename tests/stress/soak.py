@@ -68,6 +68,8 @@ def _grow(what: str, one: Callable[[int], None], rounds: int) -> Growth:
     started = time.monotonic()
     for index in range(max(rounds // 5, 10)):
         one(index)
+    gc.collect()
+    gc.freeze()  # what a test process holds already would take half a second in each collection
     samples = []
     every = max(rounds // (6 * _SAMPLES), 1)
     for index in range(rounds):
