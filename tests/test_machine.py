@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeseg.engine_file import Target
-from edgeseg.machine import Gpu, gpus, mismatch, this_platform
+from edgeseg.machine import Gpu, gpus, mismatch, outdated_driver, this_platform
 
 ORIN = Gpu(0, "Orin", "8.7", 8 << 30, "12.6")
 
@@ -17,14 +17,18 @@ ORIN = Gpu(0, "Orin", "8.7", 8 << 30, "12.6")
 class FakeRuntime:
     """As much of `cuda.bindings.runtime` as is asked for, on a machine with two GPUs."""
 
-    def __init__(self, error: int = 0) -> None:
+    def __init__(self, error: int = 0, bindings: int = 12090) -> None:
         self._error = error
+        self.bindings = bindings
 
     def cudaGetDeviceCount(self) -> tuple[int, int | None]:  # noqa: N802
         return (self._error, None) if self._error else (0, 2)
 
     def cudaDriverGetVersion(self) -> tuple[int, int]:  # noqa: N802
         return 0, 12060
+
+    def cudaRuntimeGetVersion(self) -> tuple[int, int]:  # noqa: N802
+        return 0, self.bindings
 
     def cudaGetDeviceProperties(self, index: int) -> tuple[int, Any]:  # noqa: N802
         name = (b"NVIDIA RTX 4000\0\0", b"Orin")[index]
@@ -64,6 +68,22 @@ def test_no_driver_no_device_no_package_is_no_gpu(
     # None in sys.modules is how Python spells "cannot be imported".
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
     assert gpus() == ()
+
+
+def test_a_driver_too_old_for_cuda_bindings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", FakeRuntime(35, 13050))  # type: ignore[arg-type]
+    assert outdated_driver() == (
+        "the NVIDIA driver runs CUDA up to 12.6, the installed cuda-bindings is for CUDA 13; "
+        "update the driver, or pip install 'cuda-bindings==12.*' tensorrt-cu12"
+    )
+
+
+@pytest.mark.parametrize("runtime", [FakeRuntime(), SimpleNamespace(), None])
+def test_a_driver_is_no_older_than_it_has_to_be(
+    monkeypatch: pytest.MonkeyPatch, runtime: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
+    assert outdated_driver() is None
 
 
 def test_a_plan_for_this_machine_fits() -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import edgeseg
 from edgeseg import _core
 from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError
-from edgeseg.machine import driver_installed, gpus
+from edgeseg.machine import driver_installed, gpus, outdated_driver
 from edgeseg.tensorrt_library import PlanKind, load_library
 
 
@@ -92,6 +92,8 @@ def _gpus() -> Iterator[Finding]:
         yield Finding("gpu", "absent", "no NVIDIA driver (libcuda.so.1) on this machine")
     elif find_spec("cuda") is None:
         yield Finding("gpu", "absent", "a driver, but no cuda-bindings to ask it for GPUs")
+    elif reason := outdated_driver():
+        yield Finding("gpu", "broken", reason)
     else:
         yield Finding("gpu", "broken", "the driver finds no GPU that CUDA can use; see nvidia-smi")
 

@@ -51,12 +51,34 @@ def gpus() -> tuple[Gpu, ...]:
                     name=properties.name.rstrip(b"\0").decode(errors="replace"),
                     compute_capability=f"{properties.major}.{properties.minor}",
                     memory_bytes=int(properties.totalGlobalMem),
-                    driver=f"{version // 1000}.{version % 1000 // 10}",
+                    driver=_spell(version),
                 )
             )
     except Exception:  # whatever a missing, old or broken driver makes of it: no GPU to use
         return ()
     return tuple(found)
+
+
+def outdated_driver() -> str | None:
+    """Why `gpus` finds none although there may be one: cuda-bindings is for a newer driver.
+
+    Returns:
+        A sentence with what mends it, or None.
+    """
+    try:
+        cudart = import_module("cuda.bindings.runtime")
+        _, driver = cudart.cudaDriverGetVersion()  # 0 without one
+        _, bindings = cudart.cudaRuntimeGetVersion()
+        major = int(driver) // 1000
+        if major == 0 or major >= int(bindings) // 1000:  # minor versions are compatible
+            return None
+    except Exception:  # as in `gpus`
+        return None
+    older = f", or pip install 'cuda-bindings=={major}.*' tensorrt-cu{major}"
+    return (
+        f"the NVIDIA driver runs CUDA up to {_spell(driver)}, the installed cuda-bindings is for "
+        f"CUDA {bindings // 1000}; update the driver{older if major >= 12 else ''}"
+    )
 
 
 def driver_installed() -> bool:
@@ -120,6 +142,11 @@ _NAMES = {
     "classes": "number of classes",
     "compute_capability": "compute capability",
 }
+
+
+def _spell(version: int) -> str:
+    """CUDA's 12060 is 12.6."""
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _made(target: Target) -> str:

@@ -38,7 +38,7 @@ from edgeseg.engine_file import (
 )
 from edgeseg.errors import EngineError, InputError, MissingDependencyError, OutputError
 from edgeseg.files import write_atomically
-from edgeseg.machine import Gpu, driver_installed, gpus, this_platform
+from edgeseg.machine import Gpu, driver_installed, gpus, outdated_driver, this_platform
 from edgeseg.runtime.gpu_targets import find_gpu
 from edgeseg.runtime.verification import verify
 from edgeseg.tensorrt_library import Library, PlanKind, load_library
@@ -152,6 +152,8 @@ def _gpu(kind: PlanKind) -> Gpu | None:
             "cuda-bindings is not installed, it finds the GPU; pip install 'edgeseg[gpu]', in the "
             "source folder pip install '.[gpu]'"
         )
+    if reason := outdated_driver():
+        raise EngineError(f"{reason}. {instead}")
     raise EngineError(
         "the NVIDIA driver finds no GPU here that CUDA can use, TensorRT builds a plan on the GPU "
         f"that runs it; see 'edgeseg doctor'. {instead}"

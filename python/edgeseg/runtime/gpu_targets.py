@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeseg import _core, trust
 from edgeseg.engine_file import EngineFile, Manifest, Target, TargetKind
 from edgeseg.errors import EngineError
-from edgeseg.machine import Gpu, gpus, mismatch
+from edgeseg.machine import Gpu, gpus, mismatch, outdated_driver
 from edgeseg.tensorrt_library import load_library
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def find_gpu(index: int) -> Gpu:
     for gpu in found:
         if gpu.index == index:
             return gpu
+    if reason := outdated_driver():
+        raise EngineError(f"{reason}, or use device='cpu'")
     names = ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in found)
     raise EngineError(
         f"there is no device cuda:{index}, this process sees {names or 'no GPU'}; install an "
