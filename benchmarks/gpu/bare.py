@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgeseg.errors import EngineError
 from edgeseg.export.program import fold_batch_norms
 from edgeseg.models import STDCSeg
+from edgeseg.tensorrt_library import Library
 
 
 class BareEngine(Protocol):
@@ -58,7 +59,8 @@ class AotiEngine:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "model.pt2"
         path.write_bytes(package)
-        self._network = torch._inductor.aoti_load_package(str(path))
+        # Its locks for several threads are no part of any CUDA graph.
+        self._network = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
 
     def run(self) -> Tensor:
         """See `BareEngine`."""
@@ -68,11 +70,11 @@ class AotiEngine:
 class PlanEngine:
     """A plan of TensorRT, or of TensorRT-RTX."""
 
-    def __init__(self, library: Any, plan: bytes, image: Tensor, device: Device) -> None:
+    def __init__(self, library: Library, plan: bytes, image: Tensor, device: Device) -> None:
         """Load the plan.
 
         Args:
-            library: the module `tensorrt` or `tensorrt_rtx`.
+            library: TensorRT or TensorRT-RTX.
             plan: one input, 1×3×h×w, and one output, each float32, float16 or bfloat16.
             image: 1×3×h×w float32.
             device: where.
@@ -80,21 +82,22 @@ class PlanEngine:
         Raises:
             EngineError: the library refuses the plan; its log has the reason.
         """
+        trt = library.module
         dtypes = {
-            library.DataType.FLOAT: torch.float32,
-            library.DataType.HALF: torch.float16,
-            library.DataType.BF16: torch.bfloat16,
+            trt.DataType.FLOAT: torch.float32,
+            trt.DataType.HALF: torch.float16,
+            trt.DataType.BF16: torch.bfloat16,
         }
-        runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        runtime = trt.Runtime(library.messages)
         engine = runtime.deserialize_cuda_engine(plan)
         context = None if engine is None else engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{library.__name__} {library.__version__} refuses the plan")
+            raise EngineError(f"{library.name} refuses the plan")
         tensors: dict[Any, Tensor] = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             dtype = dtypes[engine.get_tensor_dtype(name)]
-            if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT:
+            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
                 tensor = image.to(dtype).contiguous()
             else:
                 shape = tuple(engine.get_tensor_shape(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from edgeseg.export.engine import trained_labels
 from edgeseg.export.onnx import to_onnx
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.synthetic import street
+from edgeseg.tensorrt_library import PlanKind, load_library
 
 BACKBONE_CHANNELS = 1024
 
@@ -243,19 +243,19 @@ def tensorrt_from_torch(score_map: Literal["plugin", "native"]) -> Callable[[Sub
         )
         requires = torch_tensorrt.requirements(case.classes)
         file = _file(subject, "tensorrt", precision, plan, requires, score_map)
-        library = importlib.import_module("tensorrt")
+        library = load_library("tensorrt")
         return Made(PlanEngine(library, plan, subject.image, subject.device), file)
 
     return make
 
 
-def built(kind: Literal["tensorrt", "tensorrt-rtx"]) -> Callable[[Subject, str], Made]:
+def built(kind: PlanKind) -> Callable[[Subject, str], Made]:
     """A plan as `edgeseg build` makes it of the ONNX part."""
 
     def make(subject: Subject, precision: str) -> Made:
         from edgeseg.export.quantize import quantize_engine  # takes OpenVINO
 
-        library = importlib.import_module(kind.replace("-", "_"))
+        library = load_library(kind)
         file = subject.write(_file_name(subject.case, kind, precision, "onnx"))
         if precision == "int8":
             quantize_engine(

@@ -456,7 +456,8 @@ def test_an_aoti_package_runs_outside_the_runtime(
 ) -> None:
     loaded: list[str] = []
 
-    def load_package(path: str) -> Any:
+    def load_package(path: str, *, run_single_threaded: bool) -> Any:
+        assert run_single_threaded  # or no CUDA graph holds it
         loaded.append(Path(path).read_text())
         return lambda image: image[:, :1]
 
@@ -473,7 +474,7 @@ def test_the_aoti_contender_writes_an_engine_file(
     from edgeseg.export import aoti
 
     monkeypatch.setattr(aoti, "to_aoti", lambda model, *arguments: b"code")
-    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: lambda image: image)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path, **_: lambda image: image)
     made = aot_inductor(subject, "float32")
     assert made.file is not None
     with open_engine(made.file) as engine:
@@ -503,22 +504,14 @@ def stub_of_tensorrt(subject: Subject, accept: bool = True) -> Any:
         ),
     )
 
-    class Logger:
-        ERROR = 1
-
-        def __init__(self, level: int) -> None:
-            assert level == self.ERROR
-
-    return SimpleNamespace(
-        __name__="tensorrt",
-        __version__="10.15.1.29",
+    module = SimpleNamespace(
         DataType=SimpleNamespace(FLOAT="float", HALF="half", BF16="bf16"),
         TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
-        Logger=Logger,
-        Runtime=lambda logger: SimpleNamespace(
+        Runtime=lambda messages: SimpleNamespace(
             deserialize_cuda_engine=lambda plan: engine if plan == b"plan" else None
         ),
     )
+    return SimpleNamespace(module=module, messages=None, name="TensorRT 10.15.1.29")
 
 
 def test_a_plan_runs_outside_the_runtime(subject: Subject) -> None:
@@ -526,7 +519,7 @@ def test_a_plan_runs_outside_the_runtime(subject: Subject) -> None:
     logits = engine.run()
     assert logits.shape == (1, 3, 8, 12)
     assert logits.dtype == torch.float32
-    with pytest.raises(EngineError, match=r"tensorrt 10\.15\.1\.29 refuses the plan"):
+    with pytest.raises(EngineError, match=r"TensorRT 10\.15\.1\.29 refuses the plan"):
         PlanEngine(stub_of_tensorrt(subject), b"other", subject.image, subject.device)
     refused = PlanEngine(stub_of_tensorrt(subject, False), b"plan", subject.image, subject.device)
     with pytest.raises(EngineError, match="did not queue"):
@@ -542,7 +535,7 @@ def test_a_target_without_its_library_is_not_measured(subject: Subject) -> None:
     )
     assert engines == Engines()
     assert len(missing) == 1
-    assert "No module named 'tensorrt'" in missing[0]
+    assert "TensorRT is not installed" in missing[0]
 
 
 # --- The Runtime ----------------------------------------------------------------------------------
