@@ -80,7 +80,7 @@ class PlanEngine:
             device: where.
 
         Raises:
-            EngineError: the library refuses the plan; its log has the reason.
+            EngineError: the library refuses the plan.
         """
         trt = library.module
         dtypes = {
@@ -92,7 +92,8 @@ class PlanEngine:
         engine = runtime.deserialize_cuda_engine(plan)
         context = None if engine is None else engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{library.name} refuses the plan")
+            reason = library.messages.last_error
+            raise EngineError(f"{library.name} refuses the plan: {reason}")
         tensors: dict[Any, Tensor] = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
@@ -106,7 +107,7 @@ class PlanEngine:
             tensors[name] = tensor
             context.set_tensor_address(name, tensor.data_ptr())
         self._context, self._tensors, self._stream = context, tensors, device.stream
-        self._keep = runtime, engine
+        self._messages, self._keep = library.messages, (runtime, engine)
 
     def run(self) -> Tensor:
         """See `BareEngine`.
@@ -115,5 +116,6 @@ class PlanEngine:
             EngineError: it cannot be queued.
         """
         if not self._context.execute_async_v3(self._stream()):
-            raise EngineError("TensorRT did not queue the plan; its log has the reason")
+            reason = self._messages.last_error
+            raise EngineError(f"TensorRT did not queue the plan: {reason}")
         return self._logits

@@ -511,7 +511,8 @@ def stub_of_tensorrt(subject: Subject, accept: bool = True) -> Any:
             deserialize_cuda_engine=lambda plan: engine if plan == b"plan" else None
         ),
     )
-    return SimpleNamespace(module=module, messages=None, name="TensorRT 10.15.1.29")
+    messages = SimpleNamespace(last_error="what the library says")
+    return SimpleNamespace(module=module, messages=messages, name="TensorRT 10.15.1.29")
 
 
 def test_a_plan_runs_outside_the_runtime(subject: Subject) -> None:
@@ -519,7 +520,9 @@ def test_a_plan_runs_outside_the_runtime(subject: Subject) -> None:
     logits = engine.run()
     assert logits.shape == (1, 3, 8, 12)
     assert logits.dtype == torch.float32
-    with pytest.raises(EngineError, match=r"TensorRT 10\.15\.1\.29 refuses the plan"):
+    with pytest.raises(
+        EngineError, match=r"TensorRT 10\.15\.1\.29 refuses the plan: what the library says"
+    ):
         PlanEngine(stub_of_tensorrt(subject), b"other", subject.image, subject.device)
     refused = PlanEngine(stub_of_tensorrt(subject, False), b"plan", subject.image, subject.device)
     with pytest.raises(EngineError, match="did not queue"):
