@@ -25,10 +25,16 @@ Kernel pick(Kernel narrowest, Wider... wider) {
 #define EDGESEG_PICK(kernel)                                                \
     ::edgeseg::pick(&::edgeseg::baseline::kernel, &::edgeseg::avx2::kernel, \
                     &::edgeseg::avx512::kernel)
+// For work in runs of at most eight values: of 512 bits half would be empty, and they cost more.
+#define EDGESEG_PICK_EIGHT(kernel)                                          \
+    ::edgeseg::pick(&::edgeseg::baseline::kernel, &::edgeseg::avx2::kernel, \
+                    &::edgeseg::avx2::kernel)
 #elif defined(__aarch64__)
 #define EDGESEG_PICK(kernel) ::edgeseg::pick(&::edgeseg::neon::kernel)
+#define EDGESEG_PICK_EIGHT EDGESEG_PICK
 #else
 #define EDGESEG_PICK(kernel) ::edgeseg::pick(&::edgeseg::baseline::kernel)
+#define EDGESEG_PICK_EIGHT EDGESEG_PICK
 #endif
 
 }  // namespace edgeseg

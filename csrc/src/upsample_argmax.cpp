@@ -106,7 +106,10 @@ void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corne
     const std::ptrdiff_t pitch = (std::ptrdiff_t{logits.w} + kMostLanes) / kMostLanes * kMostLanes;
     const UpsampleJob job{logits, rows.view(), columns.view(), labels, confidence, pitch};
 
-    const auto fill_bands = EDGESEG_PICK(upsample_bands);
+    // What a network at stride 8 gives for a frame of its own size.
+    const bool narrow_cells = labels.width <= 8 * std::int64_t{job.columns.cell_count};
+    const auto fill_bands =
+        narrow_cells ? EDGESEG_PICK_EIGHT(upsample_bands) : EDGESEG_PICK(upsample_bands);
     parallel_ranges(threads, labels.n * job.rows.cell_count, [&](int first, int last) {
         const auto row_values =
             static_cast<std::size_t>(pitch) * static_cast<std::size_t>(logits.c);
