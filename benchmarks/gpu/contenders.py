@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from benchmarks.counts import macs
 from benchmarks.gpu.bare import AotiEngine, BareEngine, PlanEngine, TorchEngine
-from benchmarks.gpu.counts import network_macs
 from benchmarks.gpu.device import Device
 from tests.kernels.cases import MEAN, STD
 from torch import Tensor
@@ -128,7 +128,7 @@ class Subject:
     @cached_property
     def macs(self) -> int:
         """Of one image."""
-        return network_macs(self.model, self.case.height, self.case.width)
+        return macs(self.model, self.case.height, self.case.width)
 
     @cached_property
     def golden(self) -> tuple[np.ndarray, np.ndarray]:

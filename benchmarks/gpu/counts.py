@@ -9,12 +9,9 @@ version is faster than the larger of both times plus one launch: the floor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from edgeseg.models import STDCSeg
+from benchmarks.counts import blocks, touched
 
 SECTOR = 32  # bytes; what device memory hands out at least
 _LERP = 3  # a subtraction and a multiply-add
@@ -79,14 +76,13 @@ def preprocess(
     Of the frame, the rows that a sample touches and in these the 32-byte sectors: bilinear
     interpolation that shrinks by more than two leaves rows out.
     """
-    rows, columns = (_touched(full, count) for full, count in zip(frame, size, strict=True))
+    rows, columns = (touched(full, count) for full, count in zip(frame, size, strict=True))
     if pixel_format == "nv12":
         # Chroma: one pair of bytes for two columns, in rows of its own for two rows.
-        read = len(rows) * _sectors(columns, 1) + len(np.unique(rows // 2)) * _sectors(
-            columns // 2, 2
-        )
+        luma = len(rows) * blocks(columns, 1, SECTOR)
+        read = luma + len(np.unique(rows // 2)) * blocks(columns // 2, 2, SECTOR)
     else:
-        read = len(rows) * _sectors(columns, 3)
+        read = len(rows) * blocks(columns, 3, SECTOR)
     pixels = size[0] * size[1]
     convert = 4 * _YUV_TO_RGB if pixel_format == "nv12" else 0
     return Work(
@@ -123,52 +119,6 @@ def overlay(size: tuple[int, int]) -> Work:
     return Work(pixels * (3 + 1 + 3) + 3 * 256, pixels * 3 * 5)
 
 
-def network_macs(model: STDCSeg, height: int, width: int) -> int:
-    """Multiply-adds of one image through the network in evaluation mode.
-
-    Those of convolutions, and of the score map: a norm and K dot products over the channels at
-    every pixel. Runs the network without values, on PyTorch's meta device.
-    """
-    from copy import deepcopy
-
-    import torch
-    from torch import Tensor, nn
-
-    counted = deepcopy(model).eval().to("meta")
-    total = 0
-
-    def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        rows, columns = module.kernel_size
-        total += output.numel() * (module.in_channels // module.groups) * rows * columns
-
-    for module in counted.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        counted(torch.empty(1, 3, height, width, device="meta"))
-    if model.text_embeddings is not None:
-        classes, channels = model.text_embeddings.shape
-        total += -(-height // 32) * -(-width // 32) * channels * (classes + 1)
-    return total
-
-
 def network_floor_ms(macs: int, operations_per_second: float) -> float:
     """Milliseconds of the multiply-adds alone."""
     return 1e3 * 2 * macs / operations_per_second
-
-
-def _touched(full: int, count: int) -> np.ndarray:
-    """Samples of an axis of `full` that stretching it to `count` reads: half-pixel centres."""
-    positions = np.clip((np.arange(count) + 0.5) * full / count - 0.5, 0, full - 1)
-    first = np.floor(positions).astype(np.int64)
-    second = first[positions > first] + 1
-    return np.unique(np.concatenate([first, second]))
-
-
-def _sectors(samples: np.ndarray, itemsize: int) -> int:
-    """32-byte sectors of a row, which starts with one, that hold these samples."""
-    first = samples * itemsize // SECTOR
-    last = (samples * itemsize + itemsize - 1) // SECTOR
-    return len(np.unique(np.concatenate([first, last])))

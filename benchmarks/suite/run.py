@@ -9,7 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from benchmarks.suite.counts import macs, parameters
+from benchmarks.counts import macs
+from benchmarks.suite.counts import parameters
 from benchmarks.suite.kernels import (
     FRAMES,
     Setting,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.counts import macs
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import counts, frames, machine
 from benchmarks.gpu.bare import AotiEngine, PlanEngine
@@ -148,10 +149,10 @@ def test_the_floor_is_the_larger_time_and_a_launch() -> None:
 
 
 def test_multiply_adds_of_the_networks_are_the_papers() -> None:
-    baseline = counts.network_macs(STDCSeg(STDCSegConfig("stdc1", 19)), 512, 1024)
+    baseline = macs(STDCSeg(STDCSegConfig("stdc1", 19)), 512, 1024)
     text = torch.nn.functional.normalize(torch.ones(19, 1024), dim=1)
     model = STDCSeg(STDCSegConfig("stdc1", 19, "encoder"), text)
-    guided = counts.network_macs(model, 512, 1024)
+    guided = macs(model, 512, 1024)
     assert baseline == pytest.approx(16.9e9, rel=5e-3)
     # The score map, the wider 3×3 convolution of ARM32, and the wider 1×1 one behind the average.
     added = 16 * 32 * 1024 * 20 + 16 * 32 * 9 * 19 * 128 + 19 * 128

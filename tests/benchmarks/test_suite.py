@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.counts import macs
 from benchmarks.suite.__main__ import main
-from benchmarks.suite.counts import macs, parameters, preprocess_bytes, upsample_bytes
+from benchmarks.suite.counts import parameters, preprocess_bytes, upsample_bytes
 from benchmarks.suite.kernels import nv12
 from benchmarks.suite.networks import Subject, resized, subject, write_engine_of
 from benchmarks.suite.paths import AGREES, agreement, measure_paths
