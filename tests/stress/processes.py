@@ -129,7 +129,14 @@ def interrupt_video(engine: Path, folder: Path) -> Interrupted:
 
 def _interrupt(engine: Path, source: Path, out: Path, has_begun: Callable[[], bool]) -> Interrupted:
     command = [*_CLI, "predict", str(source), "-e", str(engine), "-o", str(out), "--labels"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # What was started in the background, as CI may be, ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 120
     while not has_begun():
         if process.poll() is not None or time.monotonic() > end:
