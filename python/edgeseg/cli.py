@@ -78,6 +78,10 @@ Classes = Annotated[
     typer.Option(help="road,car,person or a known set's name; default: what the folder tells."),
 ]
 Numbers = Annotated[Precision, typer.Option("--precision", help="Number format of the inference.")]
+OnDevice = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run native code in the engine that was made elsewhere.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -143,6 +147,8 @@ def predict(
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the colours.")] = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     precision: Numbers = "auto",
+    device: OnDevice = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -150,7 +156,7 @@ def predict(
     wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
     with _progress() as advance:
         report = predict_source(
-            Runtime(engine, threads=threads, precision=precision),
+            Runtime(engine, device, threads, precision=precision, trust=trust),
             int(source) if source.isdecimal() else source,
             out,
             pictures=tuple(picture for picture, asked in wanted.items() if asked),
@@ -278,13 +284,15 @@ def evaluate(
         Path | None, typer.Option(help="Draw the confusion matrix: .png, .pdf or .svg.")
     ] = None,
     precision: Numbers = "auto",
+    device: OnDevice = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Score an engine as it is shipped, or a checkpoint: IoU, accuracy, boundary F.
 
-    --size, --sliding, --stride, --scales and --flip are for a checkpoint; --precision is for an
-    engine.
+    --size, --sliding, --stride, --scales and --flip are for a checkpoint; --precision, --device and
+    --trust are for an engine.
     """
     views = _views(sliding, stride, scales, flip)
     if checkpoint is None and (size is not None or views != Views()):
@@ -294,8 +302,11 @@ def evaluate(
         )
     if checkpoint is not None and engine is not None:
         raise InputError("--engine and --checkpoint are both given; score one, then the other")
-    if checkpoint is not None and precision != "auto":
-        raise InputError("a checkpoint is scored in float32; --precision is for an engine")
+    if checkpoint is not None and (precision != "auto" or device != "auto" or trust):
+        raise InputError(
+            "a checkpoint is scored in float32 by PyTorch; --precision, --device and --trust are "
+            "for an engine"
+        )
     if confusion is not None:
         require("train", "matplotlib")
         check_picture_path(confusion)
@@ -307,7 +318,7 @@ def evaluate(
 
     options: dict[str, object] = {"boundary_tolerance": BOUNDARY_TOLERANCE}
     if checkpoint is None:
-        runtime = Runtime(engine, threads=threads, precision=precision)
+        runtime = Runtime(engine, device, threads, precision=precision, trust=trust)
         table = _class_table(classes)
         if table is None and engine is not None:  # nobody says that data has the packaged classes
             table = _model_table(runtime.classes, runtime.manifest.palette)
@@ -551,7 +562,7 @@ def build(
     if not as_json and not manifest.targets[-1].agreement:
         _print_line(
             "the plan was not run: no GPU that it is for is here. A device loads what another "
-            "machine built only with Runtime(trust=True)"
+            "machine built only with --trust, Runtime(trust=True)"
         )
 
 
@@ -570,11 +581,15 @@ def info(
 def verify(
     engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
     precision: Numbers = "auto",
+    device: OnDevice = "auto",
+    trust: Trust = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Check an engine file's hashes and run its golden sample on this machine."""
-    verification = verify_engine(engine, threads=threads, precision=precision)
+    verification = verify_engine(
+        engine, device=device, threads=threads, precision=precision, trust=trust
+    )
     if as_json:
         _print_json(asdict(verification))
     else:
@@ -599,10 +614,9 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="How long to measure.")] = 10.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write a page, .md.")] = None,
     precision: Numbers = "auto",
+    device: OnDevice = "auto",
+    trust: Trust = False,
     threads: Threads = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load compiled targets from elsewhere, too.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure an engine here: the network alone, and from frame to labels, and how steady."""
@@ -614,6 +628,7 @@ def bench(
         measured = measure(
             engine,
             frames=frames,
+            device=device,
             seconds=seconds,
             threads=threads,
             precision=precision,
