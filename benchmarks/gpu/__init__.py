@@ -1,6 +1,6 @@
 """Everything that is claimed of NVIDIA GPUs, measured by one command on the machine that has one.
 
-    python -m benchmarks.gpu                        # all parts, half an hour
+    python -m benchmarks.gpu                        # all parts
     python -m benchmarks.gpu --only kernels,paper   # some; the others of the file are kept
     python -m benchmarks.gpu report                 # Markdown of the file again
 
