@@ -305,7 +305,7 @@ def test_the_command(float_engine: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_has_no_precision_to_choose() -> None:
-    with pytest.raises(InputError, match="--precision is for an engine"):
+    with pytest.raises(InputError, match="--trust are for an engine"):
         run("evaluate", "data", "--checkpoint", "x.pt", "--precision", "int8")
 
 

@@ -307,7 +307,8 @@ def build_plan(
     config = builder.create_builder_config()
     config.builder_optimization_level = optimization_level
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 is float32, not 10 bits of it
-    monitor = _monitor(trt, progress)
+    # TensorRT-RTX builds in about a second; a cancelled build of it is suspected of a crash later.
+    monitor = _monitor(trt, progress, cancels=library.kind == "tensorrt")
     config.progress_monitor = monitor
     if library.kind == "tensorrt-rtx":
         listed = _listed(trt)
@@ -406,8 +407,8 @@ def _spell(bindings: list[_Binding]) -> str:
 # -------------------------------------------------------------- what the library calls back into
 
 
-def _monitor(trt: Any, progress: Progress | None) -> Any:
-    """Tells of the outermost phase, and ends the build once `interrupted` is set."""
+def _monitor(trt: Any, progress: Progress | None, *, cancels: bool) -> Any:
+    """Tells of the outermost phase; `cancels` ends the build once `interrupted` is set."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # as above
         def __init__(self) -> None:
@@ -423,7 +424,7 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
         def step_complete(self, phase: str, step: int) -> bool:
             if phase in self._outermost:
                 self._tell(step + 1, self._outermost[phase])
-            return not self.interrupted
+            return not (cancels and self.interrupted)
 
         def phase_finish(self, phase: str) -> None:
             if steps := self._outermost.pop(phase, None):
