@@ -28,6 +28,7 @@ from edgeseg import _core
 from edgeseg.arguments import check_threads
 from edgeseg.classes import CLASS_TABLES, ClassTable
 from edgeseg.engine_file import (
+    FloatType,
     FloatWeights,
     Manifest,
     Quantization,
@@ -432,7 +433,7 @@ def export(
         FloatWeights, typer.Option(help="Format of the stored weights.")
     ] = "float16",
     precision: Annotated[
-        Literal["float32", "float16", "bfloat16"],
+        FloatType,
         typer.Option(help="What aoti and tensorrt compute in; bfloat16: aoti only."),
     ] = "float16",
     device: Annotated[

@@ -33,7 +33,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgeseg.classes import MAX_CLASSES
-from edgeseg.errors import EngineError
+from edgeseg.errors import EngineError, printable
 from edgeseg.files import reason, write_atomically
 
 SCHEMA_VERSION: Final = 1
@@ -73,6 +73,7 @@ Std = Annotated[float, Field(ge=1e-3, le=1e6)]
 TargetKind = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "aoti"]
 Resize = Literal["stretch", "letterbox"]
 FloatWeights = Literal["float32", "float16"]
+FloatType = Literal["float32", "float16", "bfloat16"]
 
 
 class _Model(BaseModel):
@@ -552,9 +553,4 @@ def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(step) for step in first["loc"]) or "manifest"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{_printable(place, 200)}: {_printable(first['msg'], 500)}{more}"
-
-
-def _printable(text: str, length: int) -> str:
-    """What a hostile manifest may put into a message."""
-    return "".join(c if c.isprintable() else "?" for c in text[:length])
+    return f"{printable(place, 200)}: {printable(first['msg'])}{more}"

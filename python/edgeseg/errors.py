@@ -35,3 +35,8 @@ class OutputError(EdgesegError, OSError):
 
 class TrainingError(EdgesegError):
     """A training run that cannot go on; the message tells what is left of it."""
+
+
+def printable(text: str, length: int = 500, replacement: str = "?") -> str:
+    """What a message may quote of a file: no control characters that a terminal obeys, no book."""
+    return "".join(c if c.isprintable() else replacement for c in text[:length])

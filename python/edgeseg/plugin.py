@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edgeseg import _core
+from edgeseg.engine_file import FloatType
 from edgeseg.errors import EngineError
-
-DType = Literal["float32", "float16", "bfloat16"]
 
 # Every argument of the kernel in order, with its type in PTX.
 ARGUMENTS = (
@@ -52,7 +50,7 @@ class Launch:
     shared_memory: int
 
 
-def launch(shape: tuple[int, ...], classes: int, dtype: DType) -> Launch:
+def launch(shape: tuple[int, ...], classes: int, dtype: FloatType) -> Launch:
     """How the kernel is launched.
 
     Args:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch._inductor.exc import InvalidCxxCompiler
 
 from edgeseg import ops
-from edgeseg.engine_file import open_engine
+from edgeseg.engine_file import FloatType, open_engine
 from edgeseg.errors import EngineError
 from edgeseg.export import ExportConfig, aoti, export_engine
-from edgeseg.export.program import COMPUTE_PRECISIONS, exported_program, fold_batch_norms
+from edgeseg.export.program import exported_program, fold_batch_norms
 from edgeseg.machine import mismatch
 from edgeseg.models import STDCSeg
 from edgeseg.runtime import Runtime
@@ -111,7 +111,7 @@ def test_a_package_runs_in_a_fresh_process_that_imported_the_operators(package: 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("precision", COMPUTE_PRECISIONS)
+@pytest.mark.parametrize("precision", get_args(FloatType))
 def test_what_is_compiled_is_channels_last_and_keeps_the_text(
     model: STDCSeg, precision: Any
 ) -> None:

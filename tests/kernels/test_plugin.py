@@ -19,10 +19,11 @@ from tests.kernels.test_cuda import BLOCK_CASES
 from tests.kernels.test_preprocess import HALF_ULP
 
 from edgeseg import _core, plugin
+from edgeseg.engine_file import FloatType
 from edgeseg.errors import EngineError
 
 CASES = [case for case in (*small(SCORE_MAP_CASES), *BLOCK_CASES) if not case.channels_last]
-DTYPES: tuple[plugin.DType, ...] = ("float32", "float16", "bfloat16")
+DTYPES: tuple[FloatType, ...] = ("float32", "float16", "bfloat16")
 C_TYPES: dict[str, Any] = {"u64": ctypes.c_void_p, "u32": ctypes.c_int32}
 
 

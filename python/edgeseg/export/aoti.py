@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 
 from edgeseg import _core
+from edgeseg.engine_file import FloatType
 from edgeseg.errors import EngineError
-from edgeseg.export.program import ComputePrecision, exported_program
+from edgeseg.export.program import exported_program
 from edgeseg.machine import this_platform
 from edgeseg.models import STDCSeg
 
@@ -43,7 +44,7 @@ def to_aoti(
     model: STDCSeg,
     height: int,
     width: int,
-    precision: ComputePrecision,
+    precision: FloatType,
     device: CompileDevice,
 ) -> bytes:
     """Compile the network into a package (.pt2) for `torch._inductor.aoti_load_package`.

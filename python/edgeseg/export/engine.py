@@ -21,6 +21,7 @@ from edgeseg.checkpoint import Checkpoint, load_checkpoint
 from edgeseg.engine_file import (
     Agreement,
     Architecture,
+    FloatType,
     FloatWeights,
     Golden,
     Input,
@@ -35,7 +36,6 @@ from edgeseg.errors import ConfigError, EngineError
 from edgeseg.export import aoti, torch_tensorrt
 from edgeseg.export.onnx import to_onnx
 from edgeseg.export.openvino import to_openvino
-from edgeseg.export.program import ComputePrecision
 from edgeseg.files import replacing
 from edgeseg.models import STDCSeg
 from edgeseg.runtime import Runtime
@@ -75,7 +75,7 @@ class ExportConfig:
     width: int = 960
     targets: tuple[TargetName, ...] = ("onnx",)
     weights: FloatWeights = "float16"
-    precision: ComputePrecision = "float16"
+    precision: FloatType = "float16"
     device: aoti.CompileDevice = "cuda"
     score_map: torch_tensorrt.ScoreMap = "plugin"
     resize: Resize = "stretch"
@@ -154,7 +154,7 @@ def _code(
     kind: Literal["aoti", "tensorrt"],
     content: bytes,
     suffix: str,
-    precision: ComputePrecision,
+    precision: FloatType,
     requires: dict[str, str],
 ) -> Made:
     """A target that is code, remembered as built here: only then the Runtime loads it."""

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from copy import deepcopy
 from itertools import pairwise
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edgeseg.engine_file import FloatType
 from edgeseg.models import STDCSeg
-
-ComputePrecision = Literal["float32", "float16", "bfloat16"]
-"""What a compiled target computes in; its input and its logits are of the same format."""
-
-COMPUTE_PRECISIONS: tuple[ComputePrecision, ...] = get_args(ComputePrecision)
 
 
 def exported_program(
     model: STDCSeg,
     height: int,
     width: int,
-    precision: ComputePrecision,
+    precision: FloatType,
     *,
     device: str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,

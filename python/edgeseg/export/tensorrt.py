@@ -36,7 +36,7 @@ from edgeseg.engine_file import (
     open_engine,
     write_engine,
 )
-from edgeseg.errors import EngineError, InputError, MissingDependencyError, OutputError
+from edgeseg.errors import EngineError, InputError, MissingDependencyError, OutputError, printable
 from edgeseg.files import write_atomically
 from edgeseg.machine import Gpu, driver_installed, gpus, outdated_driver, this_platform
 from edgeseg.runtime.gpu_targets import find_gpu
@@ -321,7 +321,7 @@ def build_plan(
     if monitor.interrupted:
         raise KeyboardInterrupt
     if plan is None:
-        reason = _printable(messages.last_error) or "it gives no reason"
+        reason = printable(messages.last_error, replacement=" ") or "it gives no reason"
         raise EngineError(
             f"{library.name} could not build the network: {reason}; is there GPU memory left? "
             "Close what else uses it, and try again"
@@ -370,11 +370,7 @@ def _parser_error(parser: Any) -> str:
         f"node {error.node_name() or '(no name)'} ({error.node_operator()}) of the ONNX part: "
         f"{error.desc()}"
     )
-    return _printable(sentence)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text[:500])
+    return printable(sentence, replacement=" ")
 
 
 def _check_network(definition: Any, manifest: Manifest) -> None:

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import torch
 
 from edgeseg import plugin
+from edgeseg.engine_file import FloatType
 from edgeseg.errors import EngineError, MissingDependencyError
-from edgeseg.export.program import ComputePrecision, exported_program
+from edgeseg.export.program import exported_program
 from edgeseg.machine import this_platform
 from edgeseg.models import STDCSeg
 from edgeseg.ops import decomposition_table
@@ -62,7 +63,7 @@ def to_tensorrt(
     model: STDCSeg,
     height: int,
     width: int,
-    precision: ComputePrecision,
+    precision: FloatType,
     score_map: ScoreMap,
     *,
     device: str = "cuda",
@@ -157,7 +158,7 @@ def define_plugin(trt: Any, trtp: Any) -> None:
         EngineError: edgeseg was built without CUDA.
     """
     ptx = plugin.ptx()
-    dtypes: dict[Any, plugin.DType] = {
+    dtypes: dict[Any, FloatType] = {
         trt.DataType.FLOAT: "float32",
         trt.DataType.HALF: "float16",
         trt.DataType.BF16: "bfloat16",

@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from edgeseg.engine_file import EngineFile, Target
+from edgeseg.engine_file import EngineFile, FloatType, Target
 from edgeseg.errors import EngineError, MissingDependencyError
 from edgeseg.runtime.cuda import capturing
-from edgeseg.runtime.gpu import FloatType
 
 try:
     import torch

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import _core
-from edgeseg.engine_file import Manifest
+from edgeseg.engine_file import FloatType, Manifest
 from edgeseg.errors import EngineError, InputError
 from edgeseg.machine import Gpu
 from edgeseg.runtime.cuda import (
@@ -35,7 +35,6 @@ from edgeseg.runtime.result import Timings
 
 logger = logging.getLogger("edgeseg")
 
-FloatType = Literal["float32", "float16", "bfloat16"]
 _SLOTS = 3  # one frame is staged, one in the network, one copied out
 _SHAPES = 4  # whose buffers and graph a slot keeps; a 4K frame's take 2 × 33 MB
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}

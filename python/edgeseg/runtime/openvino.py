@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.engine_file import EngineFile, Input, Target
-from edgeseg.errors import EngineError, MissingDependencyError
+from edgeseg.errors import EngineError, MissingDependencyError, printable
 from edgeseg.files import make_folder
 
 try:
@@ -242,4 +242,4 @@ def _shape(network_input: Input) -> list[int]:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines else type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in last[:500])  # it quotes the file
+    return printable(last)  # it quotes the file

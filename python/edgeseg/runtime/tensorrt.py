@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeseg.engine_file import EngineFile, Target
+from edgeseg.engine_file import EngineFile, FloatType, Target
 from edgeseg.errors import EngineError
 from edgeseg.runtime.cuda import Stream
-from edgeseg.runtime.gpu import FloatType
 from edgeseg.tensorrt_library import Library
 
 _IMAGE, _LOGITS = "image", "logits"
