@@ -4,13 +4,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
-#include <climits>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "arguments.h"
+#include "edgeseg/engine.h"
 #include "edgeseg/kernels.h"
 #include "edgeseg/types.h"
 #ifdef EDGESEG_WITH_CUDA
@@ -42,15 +44,27 @@ std::string describe(const py::array& array) {
     return shape_text(shape_of(array)) + " " + py::str(array.dtype()).cast<std::string>();
 }
 
-// Checks number and size of the dimensions; every extent must be positive and fit an int.
+// Checks number and size of the dimensions.
 void check_dimensions(const char* name, const py::array& array, py::ssize_t count,
                       const char* expected) {
-    bool usable = array.ndim() == count;
-    for (py::ssize_t i = 0; usable && i < count; ++i) {
-        usable = array.shape(i) >= 1 && array.shape(i) <= INT_MAX;
-    }
-    if (!usable) {
+    const Shape shape = shape_of(array);
+    if (array.ndim() != count || *std::min_element(shape.begin(), shape.end()) < 1) {
         fail(name, describe(array), expected);
+    }
+    if (*std::max_element(shape.begin(), shape.end()) > kMostExtent) {
+        fail(name, describe(array), "at most " + std::to_string(kMostExtent) + " a dimension");
+    }
+}
+
+// `what` the dimensions hold together, each of them at most kMostExtent.
+void check_pieces(const char* name, const py::array& array, const char* what,
+                  std::initializer_list<py::ssize_t> dimensions) {
+    std::int64_t pieces = 1;
+    for (const py::ssize_t i : dimensions) {
+        pieces *= array.shape(i);
+        if (pieces > kMostPieces) {
+            fail(name, describe(array), "at most " + std::to_string(kMostPieces) + " " + what);
+        }
     }
 }
 
@@ -176,9 +190,6 @@ Frame frame_view(const py::array& frame, PixelFormat format) {
     if (extent(frame, 2) != 3) {
         fail("frame", describe(frame), "H×W×3: three channels");
     }
-    if (frame.shape(1) > INT_MAX / 4) {
-        fail("frame", describe(frame), "at most " + std::to_string(INT_MAX / 4) + " pixels a row");
-    }
     check_contiguous("frame", frame, 1);
     return {data, extent(frame, 0), extent(frame, 1), stride("frame", frame, 0), format};
 }
@@ -224,6 +235,7 @@ void bind_preprocess(const py::array& frame, const py::array& out, const std::ar
 void bind_score_map_concat(const py::array& features, const py::array& text, const py::array& out,
                            bool bfloat16, int threads) {
     check_dimensions("features", features, 4, "N×C×H×W");
+    check_pieces("features", features, "pixels in all", {0, 2, 3});
     check_dimensions("text", text, 2, "K×C");
     check_type<float>("text", text);
     check_shape("text", text, {text.shape(0), features.shape(1)});
@@ -253,6 +265,7 @@ void bind_upsample_argmax(const py::array& logits, const py::array& labels,
     const Tensor input = tensor_nchw("logits", logits, bfloat16);
     check_classes(input);
     check_dimensions("labels", labels, 3, "N×H×W uint8");
+    check_pieces("labels", labels, "rows in all", {0, 1});
     check_type<std::uint8_t>("labels", labels);
     check_shape("labels", labels, {logits.shape(0), labels.shape(1), labels.shape(2)});
     check_contiguous("labels", labels, 2);
@@ -299,6 +312,27 @@ void bind_overlay(const py::array& frame, const py::array& labels, const py::arr
     const std::ptrdiff_t out_stride = stride("out", out, 0);
     const ReleaseGil release;
     overlay(source, classes, label_stride, colours, alpha, blended, out_stride, threads);
+}
+
+Size check_size(const char* name, const std::array<int, 2>& size) {
+    if (size[0] < 1 || size[1] < 1) {
+        fail(name, "(" + std::to_string(size[0]) + ", " + std::to_string(size[1]) + ")",
+             "(height, width), each at least 1");
+    }
+    return {size[0], size[1]};
+}
+
+py::tuple bind_place(const std::array<int, 2>& frame, const std::array<int, 2>& input,
+                     const std::string& resize, const std::array<int, 2>& logits,
+                     bool align_corners) {
+    if (resize != "stretch" && resize != "letterbox") {
+        fail("resize", "\"" + resize + "\"", "\"stretch\" or \"letterbox\"");
+    }
+    const auto [content, source] = place(check_size("frame", frame), check_size("input", input),
+                                         resize == "stretch" ? Resize::stretch : Resize::letterbox,
+                                         check_size("logits", logits), align_corners);
+    return py::make_tuple(py::make_tuple(content.y, content.x, content.height, content.width),
+                          py::make_tuple(source.y, source.x, source.height, source.width));
 }
 
 std::vector<std::string> level_names() {
@@ -362,6 +396,8 @@ PYBIND11_MODULE(_core, module) {
                py::arg("labels").noconvert(), py::arg("palette").noconvert(),
                py::arg("out").noconvert(), py::kw_only(), "alpha"_a, "threads"_a = 1,
                "Blend class colours over a frame.");
+    module.def("place", &bind_place, "frame"_a, "input"_a, py::kw_only(), "resize"_a, "logits"_a,
+               "align_corners"_a, "Where a frame lies in an input, and its labels in the logits.");
     module.def("dispatch_levels", &level_names,
                "Instruction-set levels that this machine can run, slowest first.");
     module.def("dispatch_level", &dispatch_level, "The level in use.");

@@ -103,6 +103,27 @@ def overlay(
         threads: Threads that work, the calling one included.
     """
 
+def place(
+    frame: tuple[int, int],
+    input: tuple[int, int],
+    *,
+    resize: str,
+    logits: tuple[int, int],
+    align_corners: bool,
+) -> tuple[tuple[int, int, int, int], tuple[float, float, float, float]]:
+    """Where a frame lies in a network's input, and where its labels lie in the logits.
+
+    Args:
+        frame: (height, width).
+        input: (height, width) of the network's input.
+        resize: "stretch" or "letterbox".
+        logits: (height, width) of the logit grid.
+        align_corners: How logits relate to input pixels: corner centres coincide, or edges do.
+
+    Returns:
+        ``content`` as ``preprocess`` and ``source`` as ``upsample_argmax`` take them.
+    """
+
 def dispatch_levels() -> list[str]:
     """Instruction-set levels that this machine can run, slowest first."""
 

@@ -1,10 +1,16 @@
 // The native kernels, CPU. Contracts; the CUDA twins in cuda.h follow the same ones.
 //
-// Every function validates nothing but what it says: shapes and pointers are checked by the caller
-// (bindings.cpp), which can name the argument in its message. `threads` >= 1 is the number of
-// threads that work, the calling one included; results do not depend on it.
+// Nothing is validated here. Shapes (every dimension 1 to kMostExtent) and pointers (aligned to
+// their elements) are checked by the caller, as bindings.cpp does, which can name the argument in
+// its message. Inputs are only read. `threads` >= 1 is the number of threads that work, the calling
+// one included; results do not depend on it. Any number of threads may call at once. std::bad_alloc
+// is all that is thrown; the outputs then hold anything.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
+#include "edgeseg/export.h"
 #include "edgeseg/types.h"
 
 namespace edgeseg {
@@ -26,21 +32,21 @@ struct Normalization {
     float std[3];
     float pad;
 };
-void preprocess(const Frame& frame, const Rect& content, const Normalization& normalization,
-                const Tensor& out, int threads);
+EDGESEG_API void preprocess(const Frame& frame, const Rect& content,
+                            const Normalization& normalization, const Tensor& out, int threads);
 
 // Cosine score map of every pixel with every class, beside the features.
 //
-//   features  N×C×H×W float32, float16 or bfloat16, NCHW or channels-last
+//   features  N×C×H×W float32, float16 or bfloat16, any strides; N·H·W <= kMostPieces
 //   text      K×C float32, rows of unit length
-//   out       N×(C+K)×H×W, dtype and layout of `features`:
+//   out       N×(C+K)×H×W, dtype of `features`, any strides:
 //             out[:, :C] = features, bit for bit
 //             out[:, C+k] = <f, text[k]> / ‖f‖
 // Accumulates in float32 with the sums arranged so that |f| up to 65504 in every channel cannot
 // overflow; the norm is never rounded to the storage type. ‖f‖ = 0 gives score 0, never NaN.
 // Features are finite.
-void score_map_concat(const Tensor& features, const float* text, int classes, const Tensor& out,
-                      int threads);
+EDGESEG_API void score_map_concat(const Tensor& features, const float* text, int classes,
+                                  const Tensor& out, int threads);
 
 // Logits -> labels at any size: bilinear interpolation, then argmax over classes, without the
 // K×H×W tensor in between.
@@ -51,7 +57,7 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
 //                 align_corners = false:  y + (Y + 0.5) * height / H - 0.5  whole: {0, 0, h, w}
 //                 align_corners = true:   y + Y * height / (H - 1)          whole: {0, 0, h-1, w-1}
 //               (y for H = 1), clamped to [0, h-1]; columns likewise.
-//   labels      N×H×W uint8, rows contiguous
+//   labels      N×H×W uint8, rows contiguous; N·H <= kMostPieces
 //   confidence  null, or N×H×W float32 contiguous: softmax probability of the label at that pixel
 //
 // Equals the same computation in double precision with the lowest id on a tie. Where the two best
@@ -64,8 +70,8 @@ struct Labels {
     std::ptrdiff_t row_stride;    // bytes
     std::ptrdiff_t image_stride;  // bytes
 };
-void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corners,
-                     const Labels& labels, float* confidence, int threads);
+EDGESEG_API void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corners,
+                                 const Labels& labels, float* confidence, int threads);
 
 // Colours blended over a frame.
 //
@@ -74,16 +80,16 @@ void upsample_argmax(const Tensor& logits, const RectF& source, bool align_corne
 //   palette  256×3 uint8 in the frame's channel order
 //   out      H×W×3 uint8, row_stride in bytes; may be the frame itself
 //   alpha    0..256, weight of the colour: out = (frame*(256-alpha) + colour*alpha + 128) >> 8
-void overlay(const Frame& frame, const std::uint8_t* labels, std::ptrdiff_t label_stride,
-             const std::uint8_t* palette, int alpha, std::uint8_t* out, std::ptrdiff_t out_stride,
-             int threads);
+EDGESEG_API void overlay(const Frame& frame, const std::uint8_t* labels,
+                         std::ptrdiff_t label_stride, const std::uint8_t* palette, int alpha,
+                         std::uint8_t* out, std::ptrdiff_t out_stride, int threads);
 
 // "baseline", "avx2", "avx512", "neon": what this machine can run and the build contains, slowest
 // first, null-terminated.
-const char* const* dispatch_levels();
+EDGESEG_API const char* const* dispatch_levels();
 // The level in use: the best one, unless set_dispatch_level chose another (for tests and
 // benchmarks). set_dispatch_level returns false for a level that cannot run here.
-const char* dispatch_level();
-bool set_dispatch_level(const char* name);
+EDGESEG_API const char* dispatch_level();
+EDGESEG_API bool set_dispatch_level(const char* name);
 
 }  // namespace edgeseg

@@ -1,4 +1,5 @@
-// Plain views that every kernel takes. They own nothing: pointers, shapes, strides.
+// Plain views that every kernel takes. They own nothing: pointers, shapes, strides. Pointers are
+// aligned to their elements.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +10,11 @@ namespace edgeseg {
 enum class DType : std::uint8_t { float32, float16, bfloat16, uint8 };
 
 enum class PixelFormat : std::uint8_t { bgr, rgb, nv12 };
+
+// The kernels count in int. No dimension of a frame, tensor or label map is larger than kMostExtent;
+// pixels or rows in all, where a contract bounds them, are no more than kMostPieces.
+constexpr int kMostExtent = 1 << 24;
+constexpr int kMostPieces = 1 << 30;
 
 // A camera frame, uint8.
 //   bgr, rgb: H×W×3 interleaved; row_stride is the distance between rows in bytes, >= 3*width.
@@ -29,6 +35,12 @@ struct Tensor {
     int n, c, h, w;
     std::ptrdiff_t stride_n, stride_c, stride_h, stride_w;
 };
+
+// A contiguous one.
+constexpr Tensor nchw(void* data, DType dtype, int n, int c, int h, int w) {
+    const std::ptrdiff_t row = w, plane = row * h;
+    return {data, dtype, n, c, h, w, plane * c, plane, row, 1};
+}
 
 // Integer pixel rectangle.
 struct Rect {

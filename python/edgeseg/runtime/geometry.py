@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeseg import _core
 from edgeseg.engine_file import Input
 
 
@@ -36,25 +37,11 @@ def place(
         logits: (height, width) of the logit grid.
         align_corners: how logits relate to input pixels: corner centres coincide, or edges do.
     """
-    size = (network_input.height, network_input.width)
-    extent = size
-    if network_input.resize == "letterbox":
-        scale = min(size[0] / frame[0], size[1] / frame[1])
-        extent = (max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale)))
-    offset = ((size[0] - extent[0]) // 2, (size[1] - extent[1]) // 2)
-    if align_corners:
-        # Distances between centres: n pixels span n - 1 steps.
-        ratio = [(grid - 1) / (n - 1) for grid, n in zip(logits, size, strict=True)]
-        span = (extent[0] - 1, extent[1] - 1)
-    else:
-        ratio = [grid / n for grid, n in zip(logits, size, strict=True)]
-        span = extent
-    return Placement(
-        content=(*offset, *extent),
-        source=(
-            offset[0] * ratio[0],
-            offset[1] * ratio[1],
-            span[0] * ratio[0],
-            span[1] * ratio[1],
-        ),
+    content, source = _core.place(
+        frame,
+        (network_input.height, network_input.width),
+        resize=network_input.resize,
+        logits=logits,
+        align_corners=align_corners,
     )
+    return Placement(content, source)
