@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from edgeseg.arguments import check_choice, check_number, check_threads
 from edgeseg.errors import OutputError
 from edgeseg.images import write_image
 from edgeseg.runtime.frames import Frame
+from edgeseg.runtime.geojson import feature_collection
 
 if TYPE_CHECKING:
     from edgeseg.runtime.gpu import DeviceFrame
@@ -151,6 +153,40 @@ class Result:
                     hole = hierarchy[0, hole, 0]
                 found.append(Polygon(class_id, self.classes[class_id], exterior, tuple(holes)))
         return found
+
+    def geojson(
+        self,
+        *,
+        min_area: float = 0.0,
+        simplify: float = 0.0,
+        transform: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection (RFC 7946): a polygon for every connected part of a class.
+
+        Polygons follow the edges of the pixels, holes included, so that their area is the number
+        of pixels and `rasterio.features.rasterize` gives the labels back. Coordinates are pixels:
+        x to the right, y down, (0, 0) the outer corner of the top left pixel, (width, height)
+        that of the bottom right one. Parts hang together by edges (4 neighbours): what meets in a
+        corner only is two features, since a valid polygon does not touch itself.
+
+        Args:
+            min_area: fewest pixels of a part.
+            simplify: how far, in pixels, an outline may be moved to save corners (Douglas-Peucker);
+                polygons stay valid, but neighbours then overlap or leave gaps.
+            transform: from pixels to the world, a, b, c, d, e, f as in rasterio's
+                `dataset.transform` or an `affine.Affine`: x = a·column + b·row + c,
+                y = d·column + e·row + f. (GDAL's order is another: `Affine.from_gdal`.)
+
+        Returns:
+            A dict for `json.dumps`. Properties of a feature: "class_id", "class_name", "area" in
+            pixels (before simplification, whatever the transform) and, if there is confidence, its
+            mean over the part, "confidence". Beside the features, "image" says the frame's width
+            and height and what the coordinates are.
+
+        Raises:
+            InputError: an argument is negative, no number, or a transform that cannot be inverted.
+        """
+        return feature_collection(self, min_area=min_area, simplify=simplify, transform=transform)
 
     def save(self, path: str | os.PathLike[str], what: Picture = "overlay") -> None:
         """Write a picture; it appears whole or not at all.

@@ -1,0 +1,155 @@
+"""Connected parts of a label map, and the outlines of their pixels.
+
+Outlines run along the pixels' edges, not through their centres: a part of n pixels encloses n
+square pixels, be it one pixel wide, and neighbours share their border. That is what GeoJSON's and
+COCO's readers expect. A corner (x, y) is the outer corner of pixel x of row y: (0, 0) is the top
+left corner of the image, (width, height) the bottom right one.
+
+Parts hang together by edges (4 neighbours). Joined at a corner only, an outline would touch
+itself, which valid polygons must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Ring = NDArray[np.int32]
+"""n×2, n ≥ 3: (x, y) of the corners of a closed line; the first one is not repeated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Pixels of one class that hang together.
+
+    Attributes:
+        class_id: index of the class.
+        area: number of pixels.
+        box: x, y, width and height of the smallest rectangle around them, in pixels.
+        mask: height×width uint8, 1 where the rectangle holds the part.
+    """
+
+    class_id: int
+    area: int
+    box: tuple[int, int, int, int]
+    mask: NDArray[np.uint8]
+
+    def mean(self, image: NDArray[np.float32]) -> float:
+        """Mean of an H×W image over the part."""
+        x, y, width, height = self.box
+        return float(image[y : y + height, x : x + width][self.mask != 0].mean())
+
+
+def parts(labels: NDArray[np.uint8], classes: int, min_area: float = 0) -> Iterator[Part]:
+    """The parts of class after class, each class from top to bottom.
+
+    Args:
+        labels: H×W; labels of `classes` and above are no class.
+        classes: K.
+        min_area: fewest pixels of a part.
+    """
+    for class_id in range(classes):
+        mask = (labels == class_id).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(mask)
+        if width == 0:
+            continue
+        window = mask[top : top + height, left : left + width]
+        count, numbers, stats, _ = cv2.connectedComponentsWithStats(window, connectivity=4)
+        for number in range(1, count):
+            x, y, w, h, area = stats[number].tolist()
+            if area >= min_area:
+                part = (numbers[y : y + h, x : x + w] == number).view(np.uint8)
+                yield Part(class_id, area, (left + x, top + y, w, h), part)
+
+
+def outline(part: Part, simplify: float = 0.0) -> tuple[Ring, list[Ring]]:
+    """A part's outer ring and its holes: a valid polygon.
+
+    Rings do not cross or touch themselves; two of them may meet in single points.
+
+    Args:
+        part: what to draw.
+        simplify: how far, in pixels, a ring may be moved to save corners (Douglas-Peucker). Less
+            is done where rings would touch: half, a quarter, nothing.
+    """
+    # Twice as large, every pixel of an edge has a centre beside that edge.
+    twice = part.mask.repeat(2, axis=0).repeat(2, axis=1)
+    contours, hierarchy = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # One part has one outer contour; which of the list it is, is not promised.
+    order = np.argsort(hierarchy[0, :, 3] >= 0, kind="stable")
+    corner = np.array(part.box[:2], np.int32)
+    exact = [_edges(_points(contours[index])) + corner for index in order]
+    for tolerance in (simplify, simplify / 2, simplify / 4) if simplify > 0 else ():
+        simple = [_points(cv2.approxPolyDP(ring, tolerance, closed=True)) for ring in exact]
+        if _is_polygon(simple):
+            return simple[0], simple[1:]
+    return exact[0], exact[1:]
+
+
+def _edges(contour: Ring) -> Ring:
+    """Corners along the edges, of a contour through pixel centres at twice the size."""
+    ring = (contour + 1) >> 1
+    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+    # Edges are upright or level: where both neighbours share x or y, there is no corner.
+    before, after = np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0)
+    corners: Ring = ring[~((ring == before) & (ring == after)).any(axis=1)]
+    return corners
+
+
+def _points(contour: cv2.typing.MatLike) -> Ring:
+    return contour.reshape(-1, 2).astype(np.int32, copy=False)
+
+
+def _is_polygon(rings: list[Ring]) -> bool:
+    """Whether the first ring holds the others, beside each other, and none touches any."""
+    if any(len(ring) < 3 for ring in rings) or _touch(rings):
+        return False
+    exterior, *holes = rings
+    points = [(float(x), float(y)) for x, y in (hole[0].tolist() for hole in holes)]
+    if any(cv2.pointPolygonTest(exterior, point, False) < 0 for point in points):
+        return False
+    return not any(
+        cv2.pointPolygonTest(hole, point, False) > 0
+        for index, hole in enumerate(holes)
+        for other, point in enumerate(points)
+        if other != index
+    )
+
+
+def _touch(rings: list[Ring]) -> bool:
+    """Whether lines of the rings cross, touch or overlap other than at their common corner."""
+    start = np.concatenate(rings).astype(np.int64)
+    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.int64)
+    firsts = np.cumsum([0] + [len(ring) for ring in rings])
+    index = np.arange(len(start))
+    following = index + 1
+    following[firsts[1:] - 1] = firsts[:-1]
+    # A line that goes back on the one before it.
+    way, next_way = end - start, (end - start)[following]
+    folded = (_cross(way, next_way) == 0) & ((way * next_way).sum(axis=1) < 0)
+    if folded.any():
+        return True
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    for first in range(0, len(start), 256):
+        rows = slice(first, first + 256)
+        near = (low[rows, None] <= high[None]).all(axis=2) & (high[rows, None] >= low[None]).all(2)
+        i, j = np.nonzero(near)
+        i += first
+        apart = (i < j) & (following[i] != j) & (following[j] != i)
+        i, j = i[apart], j[apart]
+        a, b, c, d = start[i], end[i], start[j], end[j]
+        # Each line's ends lie on both sides of the other, or on it.
+        one = np.sign(_cross(b - a, c - a)) * np.sign(_cross(b - a, d - a))
+        other = np.sign(_cross(d - c, a - c)) * np.sign(_cross(d - c, b - c))
+        if ((one <= 0) & (other <= 0)).any():
+            return True
+    return False
+
+
+def _cross(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    product: NDArray[np.int64] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    return product
