@@ -52,18 +52,25 @@ def parts(labels: NDArray[np.uint8], classes: int, min_area: float = 0) -> Itera
         classes: K.
         min_area: fewest pixels of a part.
     """
-    for class_id in range(classes):
-        mask = (labels == class_id).view(np.uint8)
-        left, top, width, height = cv2.boundingRect(mask)
-        if width == 0:
-            continue
-        window = mask[top : top + height, left : left + width]
-        count, numbers, stats, _ = cv2.connectedComponentsWithStats(window, connectivity=4)
-        for number in range(1, count):
-            x, y, w, h, area = stats[number].tolist()
-            if area >= min_area:
-                part = (numbers[y : y + h, x : x + w] == number).view(np.uint8)
-                yield Part(class_id, area, (left + x, top + y, w, h), part)
+    # All classes at once: OpenCV would go over the map once for each.
+    height, width = labels.shape
+    start, end = _runs(labels)
+    values = labels.ravel()[start]
+    part_of_run = _join(start, end, values, width, height)
+    # What a part's first run is called, its pixels are called.
+    numbers = part_of_run.repeat(end - start).reshape(height, width)
+    order = np.lexsort((part_of_run, values))
+    start, end, part_of_run, values = start[order], end[order], part_of_run[order], values[order]
+    first = np.flatnonzero(np.diff(part_of_run, prepend=-1))
+    rows, left, right = start // width, start % width, (end - 1) % width + 1
+    lowest, highest, total = np.minimum.reduceat, np.maximum.reduceat, np.add.reduceat
+    x, y, area = lowest(left, first), lowest(rows, first), total(end - start, first)
+    w, h = highest(right, first) - x, highest(rows, first) + 1 - y
+    for index in np.flatnonzero((values[first] < classes) & (area >= min_area)):
+        box = int(x[index]), int(y[index]), int(w[index]), int(h[index])
+        window = numbers[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
+        mask = (window == part_of_run[first[index]]).view(np.uint8)
+        yield Part(int(values[first[index]]), int(area[index]), box, mask)
 
 
 def outline(part: Part, simplify: float = 0.0) -> tuple[Ring, list[Ring]]:
@@ -90,14 +97,58 @@ def outline(part: Part, simplify: float = 0.0) -> tuple[Ring, list[Ring]]:
     return exact[0], exact[1:]
 
 
+def _runs(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where pixels of one label follow each other in a row: first pixels, and those after the last.
+
+    Pixels count row after row.
+    """
+    begins = np.ones(labels.shape, np.bool_)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    start = np.flatnonzero(begins)
+    return start, np.append(start[1:], labels.size)
+
+
+def _join(
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    values: NDArray[np.uint8],
+    width: int,
+    height: int,
+) -> NDArray[np.int64]:
+    """For each run the first one of its part, by their indices."""
+    # Runs of the next row that overlap: those that end behind its start and begin before its end.
+    first = np.searchsorted(end, start + width, side="right")
+    count = np.searchsorted(start, end + width, side="left") - first
+    count[start >= width * (height - 1)] = 0
+    upper = np.arange(len(start)).repeat(count)
+    lower = np.arange(len(upper)) + (first - (np.cumsum(count) - count)).repeat(count)
+    same = values[upper] == values[lower]
+    upper, lower = upper[same], lower[same]
+    # Union-find, all pairs at once: the lower root wins, then everybody points at a root.
+    root = np.arange(len(start))
+    while len(upper):
+        a, b = root[upper], root[lower]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(nearer := root[root], root):
+            root = nearer
+        apart = root[upper] != root[lower]
+        upper, lower = upper[apart], lower[apart]
+    return root
+
+
 def _edges(contour: Ring) -> Ring:
     """Corners along the edges, of a contour through pixel centres at twice the size."""
     ring = (contour + 1) >> 1
-    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+    ring = ring[(ring != _turned(ring)).any(axis=1)]
     # Edges are upright or level: where both neighbours share x or y, there is no corner.
-    before, after = np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0)
+    before, after = _turned(ring), _turned(ring, -1)
     corners: Ring = ring[~((ring == before) & (ring == after)).any(axis=1)]
     return corners
+
+
+def _turned(ring: Ring, by: int = 1) -> Ring:
+    """Each point's neighbour before it, or behind it (-1); `np.roll`, without its overhead."""
+    return np.concatenate((ring[-by:], ring[:-by]))
 
 
 def _points(contour: cv2.typing.MatLike) -> Ring:
@@ -123,7 +174,7 @@ def _is_polygon(rings: list[Ring]) -> bool:
 def _touch(rings: list[Ring]) -> bool:
     """Whether lines of the rings cross, touch or overlap other than at their common corner."""
     start = np.concatenate(rings).astype(np.int64)
-    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.int64)
+    end = np.concatenate([_turned(ring, -1) for ring in rings]).astype(np.int64)
     firsts = np.cumsum([0] + [len(ring) for ring in rings])
     index = np.arange(len(start))
     following = index + 1
