@@ -579,6 +579,31 @@ def info(
 
 
 @app.command()
+def unpack(
+    engine: Annotated[Path, typer.Argument(help="Engine file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    namespace: Annotated[
+        str, typer.Option(help="C++ namespace of the constants in engine.h.")
+    ] = "engine",
+    as_json: Json = False,
+) -> None:
+    """Write an engine's networks, manifest and a C++ header into a folder, for C++ programs."""
+    from edgeseg.unpack import unpack_engine
+
+    unpacked = unpack_engine(engine, out, namespace=namespace)
+    if as_json:
+        _print_json({name: list(map(str, paths)) for name, paths in asdict(unpacked).items()})
+        return
+    for path in unpacked.written:
+        _print_line(f"wrote {path}")
+    for path in unpacked.native_code:
+        _print_line(
+            f"{path} is native code that was built elsewhere: load it only if you would run a "
+            "program of its maker"
+        )
+
+
+@app.command()
 def verify(
     engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
     precision: Numbers = "auto",

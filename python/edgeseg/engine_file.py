@@ -410,6 +410,12 @@ class EngineFile:
         self._content = content
         self._places = dict(zip([MANIFEST_NAME, *manifest.parts], layout.data, strict=True))
 
+    @property
+    def manifest_bytes(self) -> memoryview:
+        """The manifest as it stands in the file, whose SHA-256 is in the archive's comment."""
+        offset, size = self._places[MANIFEST_NAME]
+        return self._content[offset : offset + size]
+
     def part(self, name: str) -> memoryview:
         """Content of a part, read-only, mapped rather than copied; its SHA-256 is checked.
 
