@@ -120,6 +120,79 @@ def test_colored() -> None:
     assert colored.tolist() == [[[127, 64, 128], [142, 2, 1]], [[0, 0, 0], [180, 130, 70]]]
 
 
+def test_side_by_side() -> None:
+    one = result(blobs(20, 30, 6))
+    both = one.side_by_side(0.3)
+    np.testing.assert_array_equal(both, np.hstack((one.frame.pixels, one.overlay(0.3))))
+
+
+@pytest.mark.parametrize("size", [(360, 480), (480, 360), (40, 60), (1080, 1920)])
+def test_legend_is_below_and_says_what_is_there(size: tuple[int, int]) -> None:
+    labels = np.zeros(size, np.uint8)
+    one = result(labels)
+    height, width = size
+    plain, explained = one.overlay(), one.overlay(legend=True)
+    assert explained.shape[1:] == (width, 3)
+    np.testing.assert_array_equal(explained[:height], plain)
+    strip = explained[height:]
+    for colour in PALETTE[:, ::-1]:  # a patch of each class's colour
+        assert (strip == colour).all(axis=2).sum() >= 100
+    # Shares differ from frame to frame of a clip, the size does not.
+    other = result(labels + 2, one.frame.pixels).overlay(legend=True)
+    assert other.shape == explained.shape
+    assert not np.array_equal(strip, other[height:])
+    assert one.side_by_side(legend=True).shape[1] == 2 * width
+    np.testing.assert_array_equal(one.colored(legend=True)[height:], strip)
+
+
+def test_legend_names_are_written_or_replaced() -> None:
+    def strip(*names: str) -> NDArray[np.uint8]:
+        return replace(one, classes=names).overlay(legend=True)[360:]
+
+    one = result(np.zeros((360, 480), np.uint8))
+    assert not np.array_equal(strip("road", "sky", "car"), strip("road", "sky", "cat"))
+    # Letters that would have to be joined: better none than wrong ones.
+    np.testing.assert_array_equal(strip("طريق", "sky", "car"), strip("class 0", "sky", "car"))
+    np.testing.assert_array_equal(strip("a\nb", "sky", "car"), strip("class 0", "sky", "car"))
+    chinese = strip("道路", "sky", "car")
+    as_id = np.array_equal(chinese, strip("class 0", "sky", "car"))
+    assert as_id != hasattr(cv2, "FontFace")  # OpenCV 4 has ASCII only
+    # A name that is too long is cut: nothing lies beyond the edge, no class is lost.
+    assert strip("x" * 500, "sky", "car").shape[1] == 480
+
+
+# -------------------------------------------------------------------------------------- filters
+
+
+def test_only() -> None:
+    one = result([[0, 1, 2, 255]])
+    assert one.only("car").labels.tolist() == [[255, 255, 2, 255]]
+    kept = one.only("sky", "road")
+    assert kept.labels.tolist() == [[0, 1, 255, 255]]
+    assert one.labels.tolist() == [[0, 1, 2, 255]]
+    assert kept.areas() == {"road": 0.5, "sky": 0.5, "car": 0.0}
+
+
+@pytest.mark.parametrize("names", [(), ("Car",), ("car", "tree", "bus")])
+def test_only_of_unknown_classes_lists_those_there_are(names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"no such class; there are road, sky, car$") as raised:
+        result([[0]]).only(*names)
+    assert ("'tree', 'bus'" in str(raised.value)) == (len(names) == 3)
+
+
+def test_confident() -> None:
+    one = result([[0, 1, 2, 255]])
+    with pytest.raises(InputError, match=r"predict\(frame, confidence=True\)"):
+        one.confident(0.5)
+    one = replace(one, confidence=np.array([[0.5, 0.49, 0.9, 0.1]], np.float32))
+    assert one.confident(0.5).labels.tolist() == [[0, 255, 2, 255]]
+    assert one.confident(0.0).labels.tolist() == one.labels.tolist()
+    assert one.confident(0.5).labels.dtype == np.uint8
+    assert one.confident(0.5).only("car").labels.tolist() == [[255, 255, 2, 255]]
+    with pytest.raises(InputError, match=r"threshold is 1\.5.*from 0 to 1"):
+        one.confident(1.5)
+
+
 # ------------------------------------------------------------------------------------ polygons
 
 
@@ -215,6 +288,11 @@ def test_save(tmp_path: Path) -> None:
     one.save(path, "colored")
     data = np.fromfile(path, np.uint8)
     np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), one.colored())
+    one.save(path, "side-by-side", alpha=0.8, legend=True)
+    data = np.fromfile(path, np.uint8)
+    np.testing.assert_array_equal(
+        cv2.imdecode(data, cv2.IMREAD_COLOR), one.side_by_side(0.8, legend=True)
+    )
     one.save(str(tmp_path / "overlay.JPG"))
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, "overlay.JPG"])
 
@@ -254,9 +332,8 @@ def test_save_what_the_format_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_save_unknown_picture(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="'masks' is unknown; use 'overlay', 'labels' or 'colored'"
-    ):
+    words = "'masks' is unknown; use 'overlay', 'side-by-side', 'colored' or 'labels'"
+    with pytest.raises(InputError, match=words):
         result([[0]]).save(tmp_path / "a.png", "masks")  # type: ignore[arg-type]
 
 

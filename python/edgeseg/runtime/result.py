@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from edgeseg import _core
 from edgeseg.arguments import check_choice, check_number, check_threads
-from edgeseg.errors import OutputError
+from edgeseg.classes import IGNORE
+from edgeseg.errors import InputError, OutputError
 from edgeseg.images import write_image
+from edgeseg.runtime import coco
 from edgeseg.runtime.frames import Frame
 from edgeseg.runtime.geojson import feature_collection
+from edgeseg.runtime.legend import draw_legend
 
 if TYPE_CHECKING:
     from edgeseg.runtime.gpu import DeviceFrame
 
-Picture = Literal["overlay", "labels", "colored"]
+Picture = Literal["overlay", "side-by-side", "colored", "labels"]
 
 
 @dataclass(frozen=True)
@@ -85,30 +88,107 @@ class Result:
         largest = ", ".join(f"{name} {area:.0%}" for name, area in areas[:3] if area > 0)
         return f"Result({width}×{height}: {largest or 'no class'}; {self.timings.total:.1f} ms)"
 
-    def overlay(self, alpha: float = 0.5, *, threads: int = 1) -> NDArray[np.uint8]:
+    def only(self, *names: str) -> Result:
+        """The same result with these classes alone; pixels of others get 255, no class.
+
+        Raises:
+            InputError: no name, or one that is no class; the message lists the classes.
+        """
+        unknown = [name for name in names if name not in self.classes]
+        if unknown or not names:
+            found = ", ".join(map(repr, unknown)) or "no name"
+            raise InputError(f"{found}: no such class; there are {', '.join(self.classes)}")
+        table = np.full(256, IGNORE, np.uint8)
+        for class_id in map(self.classes.index, names):
+            table[class_id] = class_id
+        return replace(self, labels=table[self.labels])
+
+    def confident(self, threshold: float) -> Result:
+        """The same result with what is less sure than `threshold` taken out: 255, no class.
+
+        Args:
+            threshold: least softmax probability of a pixel's label, 0..1.
+
+        Raises:
+            InputError: it is out of range, or confidence was not asked for.
+        """
+        threshold = check_number("threshold", threshold, 0, 1)
+        if self.confidence is None:
+            raise InputError(
+                "this result has no confidence; ask for it: predict(frame, confidence=True)"
+            )
+        sure = self.confidence >= threshold
+        return replace(self, labels=np.where(sure, self.labels, np.uint8(IGNORE)))
+
+    def overlay(
+        self, alpha: float = 0.5, *, legend: bool = False, threads: int = 1
+    ) -> NDArray[np.uint8]:
         """Blend the classes' colours over the frame.
 
         Args:
             alpha: weight of the colours, 0 (the frame alone) to 1 (the colours alone).
+            legend: add a strip below with every class's colour, name and share of the frame.
             threads: CPU threads to use.
 
         Returns:
-            H×W×3 uint8 BGR, a new array; pixels without a class show the frame.
+            H×W×3 uint8 BGR, a new array, higher than the frame with a legend; pixels without a
+            class show the frame.
 
         Raises:
             InputError: an argument is out of range.
         """
-        weight = round(256 * check_number("alpha", alpha, 0, 1))
-        threads = check_threads(threads)
-        frame = self._bgr_frame()
-        out = np.empty((*self.labels.shape, 3), np.uint8)
-        _core.overlay(frame, self.labels, self._bgr_table(), out, alpha=weight, threads=threads)
-        return out
+        blended = self._blend(self._bgr_frame(), alpha, threads)
+        return self._with_legend(blended) if legend else blended
 
-    def colored(self) -> NDArray[np.uint8]:
-        """Label map in the palette's colours: H×W×3 uint8 BGR, black where there is no class."""
-        colored = cv2.applyColorMap(self.labels, self._bgr_table()[:, None])
-        return colored.astype(np.uint8, copy=False)
+    def side_by_side(
+        self, alpha: float = 0.5, *, legend: bool = False, threads: int = 1
+    ) -> NDArray[np.uint8]:
+        """The frame, and right of it the overlay.
+
+        Args:
+            alpha: as for `overlay`; 1 shows the colours alone.
+            legend: as for `overlay`.
+            threads: as for `overlay`.
+
+        Returns:
+            H×2W×3 uint8 BGR, a new array, higher with a legend.
+
+        Raises:
+            InputError: an argument is out of range.
+        """
+        frame = self._bgr_frame()
+        both = np.concatenate((frame, self._blend(frame, alpha, threads)), axis=1)
+        return self._with_legend(both) if legend else both
+
+    def colored(self, *, legend: bool = False) -> NDArray[np.uint8]:
+        """Label map in the palette's colours: H×W×3 uint8 BGR, black where there is no class.
+
+        Args:
+            legend: as for `overlay`.
+        """
+        table = self._bgr_table()[:, None]
+        colored = cv2.applyColorMap(self.labels, table).astype(np.uint8, copy=False)
+        return self._with_legend(colored) if legend else colored
+
+    def picture(
+        self, what: Picture = "overlay", *, alpha: float = 0.5, legend: bool = False
+    ) -> NDArray[np.uint8]:
+        """The pixels that `save` writes.
+
+        Args:
+            what: "overlay", "side-by-side" or "colored": see the methods. "labels": `labels`.
+            alpha: of "overlay" and "side-by-side".
+            legend: not of "labels", which are no picture of colours.
+
+        Raises:
+            InputError: an argument is out of range.
+        """
+        check_choice("what", what, get_args(Picture))
+        if what == "overlay":
+            return self.overlay(alpha, legend=legend)
+        if what == "side-by-side":
+            return self.side_by_side(alpha, legend=legend)
+        return self.colored(legend=legend) if what == "colored" else self.labels
 
     def areas(self) -> dict[str, float]:
         """Fraction of the labelled pixels that each class holds.
@@ -188,29 +268,84 @@ class Result:
         """
         return feature_collection(self, min_area=min_area, simplify=simplify, transform=transform)
 
-    def save(self, path: str | os.PathLike[str], what: Picture = "overlay") -> None:
+    def coco(
+        self, file_name: str = "", *, min_area: float = 0.0, simplify: float = 0.0
+    ) -> dict[str, Any]:
+        """A COCO data set of this frame alone; `edgeseg.write_coco` makes one of many.
+
+        An annotation is a connected part, as in `geojson`: a polygon along the edges of its
+        pixels, from which pycocotools gives the same pixels back, or, since COCO's polygons have
+        no holes, a run-length encoding (uncompressed, `iscrowd` 0) where there is one. Coordinates
+        are pixels: x to the right, y down, (0, 0) the outer corner of the top left pixel.
+
+        Args:
+            file_name: the image's, relative to the folder of images.
+            min_area: fewest pixels of a part.
+            simplify: how far, in pixels, an outline may be moved to save corners
+                (Douglas-Peucker); parts with holes are not simplified.
+
+        Returns:
+            A dict for `json.dumps`: "info", "licenses", "categories" (class k has id k + 1),
+            "annotations" (area in pixels, before simplification; with confidence its mean over the
+            part, "score") and "images".
+
+        Raises:
+            InputError: an argument is negative, or not a number.
+        """
+        found = coco.annotate(self, 1, 1, min_area=min_area, simplify=simplify)
+        return {
+            "info": coco.INFO,
+            "licenses": [],
+            "categories": coco.categories(self.classes),
+            "annotations": list(found),
+            "images": [coco.image(self, 1, file_name)],
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        what: Picture = "overlay",
+        *,
+        alpha: float = 0.5,
+        legend: bool = False,
+    ) -> None:
         """Write a picture; it appears whole or not at all.
 
         Args:
             path: file name; its suffix chooses the format.
-            what: "overlay" or "colored", in any image format, or "labels": the class ids
-                themselves as an 8-bit grey PNG. (Not one with a palette: `cv2.imread` gives the
-                colours of such a file in place of the ids.)
+            what: "overlay", "side-by-side" or "colored", in any image format, or "labels": the
+                class ids themselves as an 8-bit grey PNG. (Not one with a palette: `cv2.imread`
+                gives the colours of such a file in place of the ids.)
+            alpha: as for `overlay`.
+            legend: as for `overlay`; labels have none.
 
         Raises:
-            InputError: `what` is unknown.
+            InputError: `what` is unknown, or `alpha` out of range.
             OutputError: the file cannot be written, or the format would damage the labels.
         """
-        check_choice("what", what, get_args(Picture))
-        if what == "labels":
-            if (suffix := Path(path).suffix).lower() != ".png":
-                raise OutputError(
-                    f"cannot write labels to {path}: {suffix or 'no suffix'!r} may change class "
-                    "ids; end the name in .png"
-                )
-            write_image(path, self.labels)
-        else:
-            write_image(path, self.overlay() if what == "overlay" else self.colored())
+        if what == "labels" and (suffix := Path(path).suffix).lower() != ".png":
+            raise OutputError(
+                f"cannot write labels to {path}: {suffix or 'no suffix'!r} may change class "
+                "ids; end the name in .png"
+            )
+        write_image(path, self.picture(what, alpha=alpha, legend=legend))
+
+    def _blend(self, frame: NDArray[np.uint8], alpha: float, threads: int) -> NDArray[np.uint8]:
+        weight = round(256 * check_number("alpha", alpha, 0, 1))
+        threads = check_threads(threads)
+        out = np.empty((*self.labels.shape, 3), np.uint8)
+        _core.overlay(frame, self.labels, self._bgr_table(), out, alpha=weight, threads=threads)
+        return out
+
+    def _with_legend(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        strip = draw_legend(
+            self.classes,
+            self.palette[:, ::-1],
+            (self._counts() / self.labels.size).tolist(),
+            width=picture.shape[1],
+            text_height=max(12, round(min(self.labels.shape) / 36)),
+        )
+        return np.concatenate((picture, strip))
 
     def _bgr_frame(self) -> NDArray[np.uint8]:
         pixels = self.frame.pixels
