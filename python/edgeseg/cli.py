@@ -1,7 +1,7 @@
 """The command line: from a training to an engine file, and from frames to labels.
 
 Exit codes: 0 done; 1 an error, named in one sentence; 2 wrong usage; 3 `verify` found a difference;
-130 interrupted.
+4 `label` passed over inputs that cannot be labelled; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ from edgeseg.engine_file import (
     TargetKind,
     open_engine,
 )
-from edgeseg.errors import ConfigError, EdgesegError, InputError, MissingDependencyError
+from edgeseg.errors import (
+    ConfigError,
+    EdgesegError,
+    InputError,
+    MissingDependencyError,
+    printable,
+)
 from edgeseg.evaluate import (
     BOUNDARY_TOLERANCE,
     Scores,
@@ -59,6 +65,7 @@ from edgeseg.runtime.runtime import Precision
 from edgeseg.tensorrt_library import PlanKind
 
 if TYPE_CHECKING:
+    from edgeseg.archive import ArchiveReport
     from edgeseg.bench import BenchReport
 
 app = typer.Typer(
@@ -166,6 +173,88 @@ def predict(
             on_frame=advance,
         )
     _print_report(report, as_json)
+
+
+@app.command()
+def label(
+    archive: Annotated[Path, typer.Argument(help="Folder of images and videos, and below it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the labels.")],
+    engine: Engine = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, HOST:PORT; default: this machine alone.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="How many; default: as many as there is room for.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of each worker.")] = 2,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each worker; 0 is the CPU.")] = 0,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Label again what changed since, and what failed.")
+    ] = False,
+    precision: Numbers = "auto",
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Label an archive of drives, on one machine or many; again, and it does what is missing."""
+    from edgeseg.archive import label_archive
+
+    with _progress("labelling") as advance:
+        report = label_archive(
+            archive,
+            out,
+            engine,
+            address=address,
+            workers=workers,
+            threads=threads,
+            gpus=gpus,
+            precision=precision,
+            trust=trust,
+            redo=redo,
+            on_progress=lambda progress: advance(progress.pieces, progress.of),
+        )
+    _print_archive(report, as_json)
+    if report.failed:
+        raise typer.Exit(4)
+
+
+@app.command()
+def serve(
+    source: Annotated[
+        str | None,
+        typer.Argument(help="What to show live, as for predict; default: pictures dropped in."),
+    ] = None,
+    engine: Engine = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 is all, for others to see.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=500, help="Largest picture that is taken.")
+    ] = 25.0,
+    max_body: Annotated[
+        float, typer.Option(min=0.001, max=500, help="Largest file that is taken, in MB.")
+    ] = 16.0,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, max=600, help="Seconds for a picture to come, and be labelled."),
+    ] = 10.0,
+    precision: Numbers = "auto",
+    device: OnDevice = "auto",
+    trust: Trust = False,
+    threads: Threads = None,
+) -> None:
+    """Show a source live in the browser, and label pictures by HTTP."""
+    require("serve", "starlette", "uvicorn", "PIL")
+    from edgeseg.serve import Limits, serve_until_interrupted
+
+    serve_until_interrupted(
+        lambda: Runtime(engine, device, threads, precision=precision, trust=trust),
+        None if source is None else int(source) if source.isdecimal() else source,
+        host=host,
+        port=port,
+        limits=Limits(max_megapixels, max_body, timeout),
+        say=_print_line,
+    )
 
 
 # ------------------------------------------------------------------------ training and engines
@@ -744,6 +833,27 @@ def _print_report(report: Report, as_json: bool) -> None:
     console.print(stages, areas)
     for path in report.written:
         _print_line(f"wrote {path}")
+
+
+def _print_archive(report: ArchiveReport, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(report))
+        return
+    _print_line(
+        f"{report.labelled} of {report.inputs} inputs labelled, {report.frames} frames "
+        f"({report.frames_now} now, in {report.seconds:.0f} s) with the {report.computed}"
+    )
+    if report.deaths:
+        _print_line(f"{report.deaths} times a worker died, and others did its work")
+    if report.others:
+        _print_line(f"{report.others} other files are neither images nor videos by name")
+    if report.gone:
+        _print_line(f"{report.gone} inputs of the record are no longer in the archive")
+    for failure in report.failures:
+        _print_line(printable(f"failed: {failure.input}: {failure.error}", 2000))
+    if report.failed > len(report.failures):
+        _print_line(f"and {report.failed - len(report.failures)} more, see the record")
+    _print_line(f"wrote {report.record}")
 
 
 def _print_bench(report: BenchReport) -> None:
