@@ -33,9 +33,14 @@ std::vector<float> group_text(const float* text, int classes, int channels) {
     return grouped;
 }
 
-// Whether all pixels of an image lie `stride_w` apart, rows included.
+// The distance between neighbouring pixels of a row; of a column, where a row is one pixel.
+std::ptrdiff_t pixel_step(const Tensor& tensor) {
+    return tensor.w == 1 ? tensor.stride_h : tensor.stride_w;
+}
+
+// Whether all pixels of an image lie one step apart, rows included.
 bool is_one_run(const Tensor& tensor) {
-    return tensor.h == 1 || tensor.stride_h == tensor.w * tensor.stride_w;
+    return tensor.h == 1 || tensor.stride_h == tensor.w * pixel_step(tensor);
 }
 
 }  // namespace
@@ -49,7 +54,8 @@ namespace edgeseg {
 void score_map_concat(const Tensor& features, const float* text, int classes, const Tensor& out,
                       int threads) {
     const std::vector<float> grouped = group_text(text, classes, features.c);
-    const ScoreMapJob job{features, out, grouped.data(), classes, features.stride_w, out.stride_w};
+    const ScoreMapJob job{features,       out, grouped.data(), classes, pixel_step(features),
+                          pixel_step(out)};
 
     const bool flat = is_one_run(features) && is_one_run(out);
     const int runs = flat ? 1 : features.h;
@@ -62,8 +68,8 @@ void score_map_concat(const Tensor& features, const float* text, int classes, co
     parallel_for(threads, features.n * runs * chunks, [&](int i) {
         const int n = i / (runs * chunks), y = i / chunks % runs, x = i % chunks * kChunkPixels;
         std::vector<float> scratch(static_cast<std::size_t>(features.c) * (kMostBlockPixels + 1));
-        score_run(job, n * features.stride_n + y * features.stride_h + x * features.stride_w,
-                  n * out.stride_n + y * out.stride_h + x * out.stride_w,
+        score_run(job, n * features.stride_n + y * features.stride_h + x * job.step,
+                  n * out.stride_n + y * out.stride_h + x * job.out_step,
                   std::min(kChunkPixels, run_pixels - x), scratch.data());
     });
 }

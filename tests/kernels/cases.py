@@ -161,6 +161,9 @@ SCORE_MAP_CASES = (
     ScoreMapCase("one-of-everything", (1, 1, 1, 1), 1),
     ScoreMapCase("one-class", (1, 64, 9, 9), 1, "float16"),
     ScoreMapCase("many-pixels", (1, 8, 40, 37), 4, channels_last=True),
+    ScoreMapCase("one-row", (2, 9, 1, 70), 5, "float16"),
+    ScoreMapCase("one-column", (2, 9, 70, 1), 5),
+    ScoreMapCase("one-column-channels-last", (1, 130, 41, 1), 2, "bfloat16", channels_last=True),
 )
 
 UPSAMPLE_CASES = (

@@ -69,12 +69,31 @@ def test_threads(call: Any, threads: int) -> None:
         call(threads=threads)
 
 
-WIDE = np.lib.stride_tricks.as_strided(
-    np.zeros(3, np.uint8), (1, 2**29, 3), (3, 3, 1), writeable=False
-)  # only its shape is there
+def shaped(dtype: Any, *shape: int) -> np.ndarray[Any, Any]:
+    """An array of which only one element is there."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape))
+
+
+def misaligned(dtype: Any, *shape: int) -> np.ndarray[Any, Any]:
+    """Zeros one byte beside where their dtype wants them."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.zeros(count + 1, np.uint8)[1:].view(dtype).reshape(shape)
+
+
+NOT_ALIGNED = "found an address that is no multiple of the element size, expected .* np.array"
 
 BAD_PREPROCESS = [
-    ({"frame": WIDE}, "frame: found 1×536870912×3 uint8, expected at most 536870911 pixels a row"),
+    (
+        {"frame": shaped(np.uint8, 1, 2**24 + 1, 3)},
+        "frame: found 1×16777217×3 uint8, expected at most 16777216 a dimension",
+    ),
+    ({"frame": shaped(np.uint8, 2**24 + 1, 1, 3)}, "frame: .* at most 16777216 a dimension"),
+    (
+        {"frame": shaped(np.uint8, 3, 2**24 + 2), "pixel_format": "nv12"},
+        "frame: found 3×16777218 uint8, expected at most 16777216 a dimension",
+    ),
+    ({"out": shaped(np.float32, 3, 4, 2**24 + 1)}, "out: .* at most 16777216 a dimension"),
+    ({"out": misaligned(np.float32, 3, 4, 6)}, f"out: {NOT_ALIGNED}"),
     (
         {"frame": np.zeros((8, 10, 3), np.float32)},
         "frame: found 8×10×3 float32, expected dtype uint8",
@@ -117,14 +136,15 @@ BAD_SCORE_MAP = [
         {"features": np.zeros((1, 8, 2, 3), np.float64)},
         "features: found .*float64, expected float32",
     ),
+    ({"features": misaligned(np.float32, 1, 8, 2, 3)}, f"features: {NOT_ALIGNED}"),
+    ({"features": misaligned(np.float16, 1, 8, 2, 3)}, f"features: {NOT_ALIGNED}"),
+    ({"text": misaligned(np.float32, 4, 8)}, f"text: {NOT_ALIGNED}"),
+    ({"out": misaligned(np.float32, 1, 12, 2, 3)}, f"out: {NOT_ALIGNED}"),
     (
-        {"features": np.zeros(193, np.uint8)[1:].view(np.float32).reshape(1, 8, 2, 3)},
-        "features: found an address that is no multiple .* np.array",
+        {"features": shaped(np.float32, 1024, 8, 1024, 1025)},
+        "features: found 1024×8×1024×1025 float32, expected at most 1073741824 pixels in all",
     ),
-    (
-        {"text": np.zeros(129, np.uint8)[1:].view(np.float32).reshape(4, 8)},
-        "text: found an address that is no multiple .* np.array",
-    ),
+    ({"text": shaped(np.float32, 2**24 + 1, 8)}, "text: .* at most 16777216 a dimension"),
     ({"text": np.zeros((4, 7), np.float32)}, "text: found 4×7 float32, expected shape 4×8"),
     ({"text": np.zeros((4, 8), np.float16)}, "text: found 4×8 float16, expected dtype float32"),
     ({"text": np.zeros((8, 4), np.float32).T}, "text: .*contiguous"),
@@ -141,6 +161,15 @@ BAD_UPSAMPLE = [
         "logits: found 255 classes, expected at most 254",
     ),
     ({"logits": np.zeros((1, 5, 0, 3), np.float32)}, "logits: found 1×5×0×3"),
+    ({"logits": misaligned(np.float32, 1, 5, 2, 3)}, f"logits: {NOT_ALIGNED}"),
+    ({"confidence": misaligned(np.float32, 1, 8, 9)}, f"confidence: {NOT_ALIGNED}"),
+    (
+        {
+            "logits": shaped(np.float32, 1025, 5, 2, 3),
+            "labels": shaped(np.uint8, 1025, 2**20, 1),
+        },
+        "labels: found 1025×1048576×1 uint8, expected at most 1073741824 rows in all",
+    ),
     ({"logits": np.zeros((1, 5, 2, 3), np.int32)}, "logits: found .*int32"),
     ({"labels": np.zeros((2, 8, 9), np.uint8)}, "labels: found 2×8×9 uint8, expected shape 1×8×9"),
     ({"labels": np.zeros((8, 9), np.uint8)}, "labels: found 8×9"),

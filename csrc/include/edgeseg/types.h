@@ -11,8 +11,8 @@ enum class DType : std::uint8_t { float32, float16, bfloat16, uint8 };
 
 enum class PixelFormat : std::uint8_t { bgr, rgb, nv12 };
 
-// The kernels count in int. No dimension of a frame, tensor or label map is larger than kMostExtent;
-// pixels or rows in all, where a contract bounds them, are no more than kMostPieces.
+// The kernels count in int. No dimension of a frame, tensor or label map is larger than
+// kMostExtent; pixels or rows in all, where a contract bounds them, are no more than kMostPieces.
 constexpr int kMostExtent = 1 << 24;
 constexpr int kMostPieces = 1 << 30;
 
