@@ -3,7 +3,7 @@
 A portable network computes in float32, its weights may be stored as float16 behind Casts. In the
 float16 form weights stay as they are stored, and input, logits and all between them are float16,
 except for what is unsafe in it: sums over many numbers, which a backend may accumulate in the type
-of the tensor. The score map is safe, it is scaled by its peak (`edgeseg.ops`).
+of the tensor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.errors import EngineError
 
-_FLOAT32_OPERATORS = ("ReduceMean", "ReduceSum")  # over whole images, and 1024 channels
+# Over whole images, and over the score map's 1024 channels.
+_FLOAT32_OPERATORS = ("ReduceMean", "ReduceSum", "ReduceL2")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _SMALLEST = 2.0**-24  # positive number of float16
 

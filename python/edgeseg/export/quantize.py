@@ -51,9 +51,13 @@ QuantizedKind = Literal["openvino", "onnx"]
 PRESET = "performance"  # symmetric activations; "mixed" agreed no better with float32
 GOLDEN_TOLERANCE = 0.02  # other instruction sets round otherwise, and compute the rest otherwise
 
-# Of these, and of a convolution between them, only the score map is made. Its norms span more than
-# eight bits, and TensorRT fuses them best in one type.
-_SCORE_MAP = ("Abs", "ReduceMax", "Greater", "Where", "Div", "Pow", "ReduceSum", "Sqrt")
+# Of these, and of the convolution that one of them divides, only the score map is made. Its norms
+# span more than eight bits, and TensorRT fuses them best in one type. The second row is of engines
+# that were exported before the norm was one operator.
+_SCORE_MAP = (
+    *("ReduceL2", "Greater", "Where", "Div"),
+    *("Abs", "ReduceMax", "Pow", "ReduceSum", "Sqrt"),
+)
 
 
 def quantize_engine(
@@ -194,11 +198,11 @@ def _onnx(
     model = optimizer.optimize(
         onnx.load_from_string(stored), input_size_limit=limit, output_size_limit=limit
     )
-    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    divided = {node.input[0] for node in model.graph.node if node.op_type == "Div"}
     cosines = [
         node.name
         for node in model.graph.node
-        if node.op_type == "Conv" and made_by.get(node.input[0]) == "Div"
+        if node.op_type == "Conv" and node.output[0] in divided
     ]
     image = model.graph.input[0].name
     quantized = nncf.quantize(
