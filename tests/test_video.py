@@ -298,47 +298,7 @@ def test_leaving_closes_the_file(tmp_path: Path, videos: dict[str, bytes]) -> No
     assert not is_open()
 
 
-# ---------------------------------------------------------------------------- cameras and URLs
-
-
-class Camera:
-    """Stands in for a cv2.VideoCapture of a device that is unplugged after some frames."""
-
-    def __init__(self, frames: int) -> None:
-        self.left = frames
-        self.released = False
-
-    def get(self, prop: int) -> float:
-        return {cv2.CAP_PROP_FPS: 30.0, cv2.CAP_PROP_FRAME_COUNT: -1.0}.get(prop, 0.0)
-
-    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        self.left -= 1
-        return (True, grey(9)) if self.left >= 0 else (False, None)
-
-    def release(self) -> None:
-        self.released = True
-
-
-def test_camera_that_stops() -> None:
-    camera: Any = Camera(3)
-    frames = []
-    with VideoSource(camera, "camera 0") as source:
-        assert (source.length, source.fps, source.size) == (None, 30, (48, 64))
-        with pytest.raises(InputError, match="camera 0 stopped after 3 frames"):
-            frames.extend(source)
-    assert camera.released
-
-
-def test_camera_without_frames() -> None:
-    camera: Any = Camera(0)
-    with pytest.raises(InputError, match="camera 0 opens, but delivers no frame"):
-        VideoSource(camera, "camera 0")
-    assert camera.released
-
-
-def test_camera_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="camera 97 cannot be opened; check that it is plugged in"):
-        open_source(97)
+# ---------------------------------------------------------------------------------------- URLs
 
 
 @contextmanager

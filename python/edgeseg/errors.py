@@ -13,6 +13,10 @@ class InputError(EdgesegError, ValueError):
     """A frame, file or argument that cannot be used as it is."""
 
 
+class SourceLostError(InputError):
+    """A camera or stream that was lost and did not come back in the time it was given."""
+
+
 class EngineError(EdgesegError):
     """An engine file that is missing, damaged, foreign, or not usable on this machine."""
 

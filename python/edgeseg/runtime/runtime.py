@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -21,7 +21,7 @@ from edgeseg.runtime.device_arrays import is_on_device
 from edgeseg.runtime.frames import Frame, FrameLike, PixelFormat, as_frame
 from edgeseg.runtime.pipeline import Pipeline
 from edgeseg.runtime.result import Result
-from edgeseg.video import open_source, prefetch
+from edgeseg.video import RECONNECT, TIMEOUT, open_source, prefetch
 
 if TYPE_CHECKING:
     from edgeseg.runtime.gpu import DeviceFrame, DeviceResult, GpuPipeline
@@ -189,6 +189,8 @@ class Runtime:
         *,
         confidence: bool = False,
         latest: bool = False,
+        reconnect: float = RECONNECT,
+        timeout: float = TIMEOUT,
     ) -> Iterator[Result]:
         """Label a video file, a folder of images, a camera, a URL, or any iterable of frames.
 
@@ -202,17 +204,25 @@ class Runtime:
             pixel_format: what arrays of an iterable hold.
             confidence: as for `predict`.
             latest: label what the source shows now, and pass over frames that came while earlier
-                ones were in work: for cameras and other live sources.
+                ones were in work: for cameras and other live sources. Without it, one that is
+                faster than whoever takes the results falls behind, and its server may cut it off.
+            reconnect: seconds for which to try to get a lost camera or stream back; 0 gives up at
+                once, inf never.
+            timeout: seconds without a frame after which a camera or stream is lost.
 
         Raises:
             InputError: the source cannot be opened, or ends before it should; results of the frames
                 that could be read are given first.
+            SourceLostError: an InputError, too: a camera or stream did not come back.
         """
         depth = 1 if latest else _IN_FLIGHT
         if isinstance(source, (str, os.PathLike, int)):
-            with open_source(source) as opened, prefetch(opened, depth, newest=latest) as decoded:
+            with (
+                open_source(source, reconnect=reconnect, timeout=timeout) as opened,
+                prefetch(opened, depth, newest=latest, stop=opened.stop) as decoded,
+            ):
                 read = (as_frame(item.pixels) for item in decoded)
-                yield from self._in_order(read, confidence)
+                yield from self._in_order(read, confidence, stop=opened.stop)
             return
         frames = (self._frame(frame, pixel_format) for frame in _several(source))
         if not latest:
@@ -226,12 +236,13 @@ class Runtime:
         frames: Iterable[Frame | DeviceFrame],
         confidence: bool,
         *,
+        stop: Callable[[], None] | None = None,
         patience: float | None = None,
     ) -> Iterator[Result]:
         """Results in the order of the frames, `_IN_FLIGHT` of them in work."""
         with ThreadPoolExecutor(_IN_FLIGHT, "edgeseg") as workers:
             begun = (workers.submit(self._label, frame, confidence) for frame in frames)
-            with prefetch(begun, _IN_FLIGHT - 1, patience=patience) as pending:
+            with prefetch(begun, _IN_FLIGHT - 1, stop=stop, patience=patience) as pending:
                 for result in pending:
                     yield result.result()
 
