@@ -49,8 +49,8 @@ def score_map_concat_reference(features: Tensor, text: Tensor) -> Tensor:
 def score_map_concat_in_engine(features: Tensor, text: Tensor) -> Tensor:
     """The same where the squares of the features stay within float32: one reduction, no peak.
 
-    Scaling by the peak reads F4 twice more, which is 1 % of an INT8 network's time. Features of a
-    network in use have norms around 10; whoever computes in float16 keeps the norm's sum in float32.
+    Scaling by the peak reads F4 twice more, half a percent of an INT8 network's time. Features of a
+    network in use have norms around 10; who computes in float16 keeps the norm's sum in float32.
 
     Args:
         features: N×C×H×W, float, finite; a pixel's squares sum to less than 3e38.
