@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.kernels.levels import at_level
 
 from edgeseg import _core
 
@@ -10,7 +11,5 @@ from edgeseg import _core
 @pytest.fixture(params=_core.dispatch_levels())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test once with every instruction-set level of this machine."""
-    before = _core.dispatch_level()
-    _core.set_dispatch_level(request.param)
-    yield request.param
-    _core.set_dispatch_level(before)
+    with at_level(request.param):
+        yield request.param

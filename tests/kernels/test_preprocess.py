@@ -5,7 +5,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.kernels import reference
@@ -20,14 +20,21 @@ from tests.kernels.cases import (
     small,
     storage,
 )
+from tests.kernels.levels import at_level
 
 from edgeseg import _core
 
 
-def run(case: PreprocessCase, frame: NDArray[np.uint8], threads: int = 1) -> NDArray[Any]:
+def run(
+    case: PreprocessCase,
+    frame: NDArray[np.uint8],
+    threads: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """The kernel's output as 3×h×w in its own dtype; the layout is undone."""
-    shape = (3, *case.size) if case.layout == "nchw" else (*case.size, 3)
-    out = np.empty(shape, storage(case.dtype))
+    if out is None:
+        shape = (3, *case.size) if case.layout == "nchw" else (*case.size, 3)
+        out = np.empty(shape, storage(case.dtype))
     _core.preprocess(
         frame,
         out,
@@ -183,6 +190,7 @@ def preprocess_cases(draw: st.DrawFn) -> PreprocessCase:
         frame=(2 * frame[0], 2 * frame[1]) if pixel_format == "nv12" else frame,
         size=size,
         pixel_format=pixel_format,
+        dtype=draw(st.sampled_from(["float32", "float16", "bfloat16", "uint8"])),
         layout=draw(st.sampled_from(["nchw", "nhwc"])),
         content=content,
         pad=draw(st.floats(0, 255)),
@@ -190,10 +198,44 @@ def preprocess_cases(draw: st.DrawFn) -> PreprocessCase:
     )
 
 
-@given(case=preprocess_cases())
-def test_any_geometry_equals_the_twin(case: PreprocessCase) -> None:
+@given(
+    case=preprocess_cases(),
+    threads=st.integers(1, 5),
+    level=st.sampled_from(_core.dispatch_levels()),
+)
+@settings(deadline=None)
+def test_any_geometry_equals_the_twin(case: PreprocessCase, threads: int, level: str) -> None:
+    with at_level(level):
+        check(case, threads)
+
+
+@given(
+    case=preprocess_cases(),
+    steps=st.tuples(*[st.sampled_from([-3, -2, -1, 1, 2, 3])] * 3),
+    level=st.sampled_from(_core.dispatch_levels()),
+)
+@settings(deadline=None)
+def test_any_strides_hold_the_same_and_nothing_around_them_is_written(
+    case: PreprocessCase, steps: tuple[int, int, int], level: str
+) -> None:
+    """Of the output in every dimension, and of the frame's rows, upside down."""
     frame = case.make_frame()
-    np.testing.assert_allclose(run(case, frame), expected(case, frame), rtol=0, atol=1e-5)
+    turned = frame if case.pixel_format == "nv12" else frame[::-1].copy()[::-1]
+    with at_level(level):
+        want = run(case, frame)
+        shape = want.shape if case.layout == "nchw" else (*case.size, 3)
+        buffer = np.full(
+            [n * abs(s) + 1 for n, s in zip(shape, steps, strict=True)], 77, want.dtype
+        )
+        inside = tuple(
+            slice(0, n * s, s) if s > 0 else slice(n * -s - 1, None, s)
+            for n, s in zip(shape, steps, strict=True)
+        )
+        view = buffer[inside]
+        run(case, turned, out=view)
+    np.testing.assert_array_equal(view if case.layout == "nchw" else view.transpose(2, 0, 1), want)
+    buffer[inside] = 77
+    assert (buffer == 77).all()
 
 
 @given(
@@ -201,6 +243,7 @@ def test_any_geometry_equals_the_twin(case: PreprocessCase) -> None:
     frame=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
 )
+@settings(deadline=None)
 def test_a_flat_frame_stays_flat(grey: int, frame: tuple[int, int], size: tuple[int, int]) -> None:
     case = PreprocessCase("flat", frame, size, dtype="uint8")
     assert (run(case, np.full((*frame, 3), grey, np.uint8)) == grey).all()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels import reference
 from tests.kernels.cases import DType, channels_last, decode, encode, storage
+from tests.kernels.levels import at_level
 
 from edgeseg import _core
 
@@ -18,7 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
     classes=st.integers(1, 20),
     dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
     scale=st.sampled_from([0.0, 1e-3, 1.0, 300.0, 6e4]),
-    last=st.booleans(),
+    last=st.tuples(st.booleans(), st.booleans()),
     threads=st.integers(1, 4),
     level=st.sampled_from(_core.dispatch_levels()),
     seed=seeds,
@@ -29,7 +30,7 @@ def test_score_map_is_the_cosine_and_keeps_the_features(
     classes: int,
     dtype: DType,
     scale: float,
-    last: bool,
+    last: tuple[bool, bool],
     threads: int,
     level: str,
     seed: int,
@@ -39,14 +40,10 @@ def test_score_map_is_the_cosine_and_keeps_the_features(
     text = random.normal(size=(classes, shape[1])).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     out = np.empty((shape[0], shape[1] + classes, *shape[2:]), storage(dtype))
-    if last:
-        features, out = channels_last(features), channels_last(out)
-    before = _core.dispatch_level()
-    _core.set_dispatch_level(level)
-    try:
+    features = channels_last(features) if last[0] else features
+    out = channels_last(out) if last[1] else out
+    with at_level(level):
         _core.score_map_concat(features, text, out, bfloat16=dtype == "bfloat16", threads=threads)
-    finally:
-        _core.set_dispatch_level(before)
     np.testing.assert_array_equal(out[:, : shape[1]], features)
     scores = decode(out[:, shape[1] :], dtype)
     want = reference.score_map(decode(features, dtype), text)
@@ -85,11 +82,7 @@ def test_overlay_is_its_formula(
     palette = random.integers(0, 256, (256, 3), dtype=np.uint8)
     want = reference.overlay(frame, labels, palette, alpha)
     around = out.base.copy()
-    before = _core.dispatch_level()
-    _core.set_dispatch_level(level)
-    try:
+    with at_level(level):
         _core.overlay(frame, labels, palette, out, alpha=alpha, threads=threads)
-    finally:
-        _core.set_dispatch_level(before)
     np.testing.assert_array_equal(out, want)
     np.testing.assert_array_equal(out.base[:, width:], around[:, width:])

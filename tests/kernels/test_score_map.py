@@ -119,6 +119,29 @@ def test_threads_change_nothing(case: ScoreMapCase) -> None:
         np.testing.assert_array_equal(run(features, text, case.dtype, threads), one)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("last", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("apart", [(False, True), (True, False)])
+def test_features_and_output_may_lie_differently(
+    dtype: DType, last: tuple[bool, bool], apart: tuple[bool, bool], level: str
+) -> None:
+    """One channels-last, one not; one whole, one with gaps between its rows."""
+    case = ScoreMapCase("unlike", (2, 20, 6, 35), 3, dtype)
+    features, text = inputs(case)
+    want = run(features, text, dtype)
+
+    def placed(shape: tuple[int, ...], channels_last: bool, gaps: bool) -> NDArray[Any]:
+        n, c, h, w = shape
+        buffer = np.zeros((n, h, w + gaps, c) if channels_last else (n, c, h, w + gaps), want.dtype)
+        return (buffer.transpose(0, 3, 1, 2) if channels_last else buffer)[..., :w]
+
+    source = placed(features.shape, last[0], apart[0])
+    source[...] = features
+    out = placed(want.shape, last[1], apart[1])
+    _core.score_map_concat(source, text, out, bfloat16=dtype == "bfloat16", threads=2)
+    np.testing.assert_array_equal(out, want)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_views(dtype: DType, level: str) -> None:
     case = ScoreMapCase("views", (2, 20, 6, 10), 3, dtype)

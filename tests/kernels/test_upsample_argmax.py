@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.kernels import reference
@@ -17,6 +17,7 @@ from tests.kernels.cases import (
     full_size,
     small,
 )
+from tests.kernels.levels import at_level
 
 from edgeseg import _core
 
@@ -100,6 +101,21 @@ def test_confidence_of_far_apart_logits(level: str) -> None:
     confidence = np.empty((1, 9, 9), np.float32)
     assert (run(case, logits, confidence=confidence) == 0).all()
     assert (confidence == 1).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 254])
+def test_confidence_at_any_distance(classes: int, level: str) -> None:
+    """One class ahead of all others by every gap up to where e^-gap is nothing, and far beyond."""
+    gaps = np.concatenate([np.arange(0, 200, 0.25), 2.0 ** np.arange(8, 17)]).astype(np.float32)
+    case = UpsampleCase("gaps", (len(gaps), classes, 1, 1), (1, 3))
+    logits = np.zeros(case.shape, np.float32)
+    logits[:, -1, 0, 0] = gaps
+    confidence = np.empty((len(gaps), 1, 3), np.float32)
+    run(case, logits, confidence=confidence)
+    exact = 1 / (1 + (classes - 1) * np.exp(-gaps.astype(np.float64)))
+    rounding = 1e-6 + classes * 2.0**-24  # of a sum of that many numbers
+    np.testing.assert_allclose(confidence, exact[:, None, None].repeat(3, 2), rtol=rounding)
+    assert (confidence[gaps > 40] == 1).all()
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -216,22 +232,73 @@ def upsample_cases(draw: st.DrawFn) -> UpsampleCase:
     )
 
 
-@given(case=upsample_cases(), level=st.sampled_from(_core.dispatch_levels()))
-def test_any_geometry_equals_the_twin(case: UpsampleCase, level: str) -> None:
-    before = _core.dispatch_level()
-    _core.set_dispatch_level(level)
-    try:
-        logits = inputs(case)
-        labels = run(case, logits)
-    finally:
-        _core.set_dispatch_level(before)
+levels = st.sampled_from(_core.dispatch_levels())
+
+
+@given(case=upsample_cases(), threads=st.integers(1, 5), level=levels)
+@settings(deadline=None)
+def test_any_geometry_equals_the_twin(case: UpsampleCase, threads: int, level: str) -> None:
+    logits = inputs(case)
+    confidence = np.full((len(logits), *case.size), np.nan, np.float32)
+    with at_level(level):
+        labels = run(case, logits, threads)
+        np.testing.assert_array_equal(run(case, logits, threads, confidence), labels)
     check(case, logits, labels)
+    twin = reference.upsample(
+        decode(logits, case.dtype), case.size, align_corners=case.align_corners, source=case.source
+    )
+    exact = reference.softmax_confidence(twin.values, labels)
+    np.testing.assert_allclose(confidence, exact, rtol=2e-5)
 
 
-@given(values=st.lists(st.integers(-3, 3), min_size=12, max_size=12))
-def test_ties_at_corners_and_edges_go_to_the_lowest_id(values: list[int]) -> None:
-    logits = np.reshape(values, (1, 3, 2, 2)).astype(np.float32)
-    # The weights are quarters and eighths: float32 is exact, so there is no doubt about a tie.
-    case = UpsampleCase("ties", (1, 3, 2, 2), (5, 9))
-    twin = reference.upsample(logits.astype(np.float64), case.size, align_corners=True)
-    np.testing.assert_array_equal(run(case, logits), twin.values.argmax(axis=1))
+@given(
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    classes=st.integers(1, 40),
+    steps=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    spread=st.integers(0, 3),
+    dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
+    align_corners=st.booleans(),
+    level=levels,
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_ties_anywhere_go_to_the_lowest_id(
+    grid: tuple[int, int],
+    classes: int,
+    steps: tuple[int, int],
+    spread: int,
+    dtype: Any,
+    align_corners: bool,
+    level: str,
+    seed: int,
+) -> None:
+    """Small whole logits and weights of a few bits: float32 is exact, a tie is beyond doubt."""
+    border = 1 if align_corners else 0
+    height, width = ((n - border) * 2**step + border for n, step in zip(grid, steps, strict=True))
+    case = UpsampleCase("ties", (1, classes, *grid), (height, width), align_corners, dtype=dtype)
+    logits = np.random.default_rng(seed).integers(-spread, spread + 1, case.shape).astype(float)
+    twin = reference.upsample(logits, case.size, align_corners=align_corners)
+    with at_level(level):
+        labels = run(case, encode(logits, dtype))
+    np.testing.assert_array_equal(labels, twin.values.argmax(axis=1))
+
+
+@given(
+    specials=st.lists(st.sampled_from([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e38, 0.0])),
+    classes=st.integers(1, 40),
+    confident=st.booleans(),
+    level=levels,
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_whatever_the_logits_an_id_is_given(
+    specials: list[float], classes: int, confident: bool, level: str, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    case = UpsampleCase("special", (1, classes, 3, 5), (20, 31))
+    logits = random.normal(size=case.shape).astype(np.float32)
+    places = random.integers(0, logits.size, (4, len(specials)))
+    logits.reshape(-1)[places] = specials
+    confidence = np.empty((1, *case.size), np.float32) if confident else None
+    with at_level(level):
+        assert run(case, logits, 2, confidence).max() < classes
