@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
+import cv2
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -63,6 +65,7 @@ from edgeseg.runtime import verify as verify_engine
 from edgeseg.runtime.result import Picture
 from edgeseg.runtime.runtime import Precision
 from edgeseg.tensorrt_library import PlanKind
+from edgeseg.video import RECONNECT, TIMEOUT
 
 if TYPE_CHECKING:
     from edgeseg.archive import ArchiveReport
@@ -98,6 +101,10 @@ def main() -> None:
     logger = logging.getLogger("edgeseg")
     logger.addHandler(RichHandler(console=diagnostics, show_time=False, show_path=False))
     logger.setLevel(logging.WARNING)  # every command says itself what ran
+    # What is wrong with a picture or video has our sentence. FFmpeg's level is read on first use.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         app()
     except EdgesegError as error:
@@ -154,13 +161,26 @@ def predict(
     colored: Annotated[bool, typer.Option("--colored", help="Write colours alone.")] = False,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the colours.")] = 0.5,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Pass over frames that come while others are in work.")
+    ] = False,
+    reconnect: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to try to get a lost camera or stream back; 0, inf."),
+    ] = RECONNECT,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a frame that lose a camera or stream.")
+    ] = TIMEOUT,
     precision: Numbers = "auto",
     device: OnDevice = "auto",
     trust: Trust = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Segment images or video; pictures become pictures, a video becomes a clip."""
+    """Segment images or video; pictures become pictures, a video becomes a clip.
+
+    Ctrl-C ends a camera or stream well: the clip is finished, the times are printed.
+    """
     wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
     with _progress() as advance:
         report = predict_source(
@@ -170,6 +190,9 @@ def predict(
             pictures=tuple(picture for picture, asked in wanted.items() if asked),
             alpha=alpha,
             limit=limit,
+            latest=latest,
+            reconnect=reconnect,
+            timeout=timeout,
             on_frame=advance,
         )
     _print_report(report, as_json)
