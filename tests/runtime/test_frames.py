@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgeseg import _core
 from edgeseg.errors import InputError
-from edgeseg.runtime.frames import as_frame
+from edgeseg.runtime.frames import MOST_EXTENT, as_frame, check_shape
 
 
 def picture(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
@@ -125,6 +126,22 @@ def test_unusable_frame_gets_its_own_sentence(frame: Any, words: str) -> None:
         as_frame(frame)
     missing = [word for word in words.split() if word not in str(raised.value)]
     assert not missing, str(raised.value)
+
+
+@pytest.mark.parametrize(("around", "pixel_format"), [((1, 3), "rgb"), ((3,), "nv12")])
+def test_a_side_beyond_what_the_kernels_count_to(
+    around: tuple[int, ...], pixel_format: Any
+) -> None:
+    """The limit is the kernels' own."""
+    rows, *channels = around
+    check_shape((rows, MOST_EXTENT, *channels), pixel_format)
+    shape = (rows, MOST_EXTENT + 2, *channels)
+    with pytest.raises(InputError, match=f"{MOST_EXTENT + 2}.* at most {MOST_EXTENT} .* tiles"):
+        check_shape(shape, pixel_format)
+    frame = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), shape, (0,) * len(shape))
+    out = np.zeros((3, 1, 1), np.float32)
+    with pytest.raises(ValueError, match=f"at most {MOST_EXTENT} a dimension"):
+        _core.preprocess(frame, out, mean=(0.0,) * 3, std=(1.0,) * 3, pixel_format=pixel_format)
 
 
 @pytest.mark.parametrize(

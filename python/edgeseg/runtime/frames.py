@@ -20,6 +20,9 @@ from edgeseg.images import decode_image, read_image
 
 PixelFormat = Literal["bgr", "rgb", "nv12"]
 
+MOST_EXTENT = 1 << 24
+"""Height and width that the kernels count to (kMostExtent in csrc/include/edgeseg/types.h)."""
+
 
 class SupportsArray(Protocol):
     """A PIL image, a tensor on the CPU, or anything else that NumPy can view."""
@@ -129,6 +132,11 @@ def _as_array(source: Any) -> NDArray[Any]:
 def check_shape(extents: tuple[int, ...], pixel_format: PixelFormat) -> None:
     """Raises InputError, with what to do, unless a frame of that format has such a shape."""
     shape = "×".join(str(extent) for extent in extents)
+    if len(extents) in (2, 3) and max(extents) > MOST_EXTENT:
+        raise InputError(
+            f"the frame is {shape}, at most {MOST_EXTENT} pixels a side were expected; "
+            "cut it into tiles"
+        )
     if len(extents) == 4:
         raise InputError(
             f"the frame has four dimensions ({shape}), one frame was expected; "
