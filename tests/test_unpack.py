@@ -112,7 +112,7 @@ def test_what_is_no_namespace_is_refused(namespace: str, tiny_engine: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_that_reads_other_files_is_not_unpacked(
+def test_what_is_not_as_promised_is_not_unpacked(
     write_tiny_engine: Callable[..., Path], tmp_path: Path
 ) -> None:
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1])
@@ -121,6 +121,11 @@ def test_a_network_that_reads_other_files_is_not_unpacked(
     model = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])).SerializeToString()
     path = write_tiny_engine(tmp_path / "spy.edgeseg", model=model)
     with pytest.raises(EngineError, match="keeps weights in another file"):
+        unpack_engine(path, tmp_path / "out")
+    path = write_tiny_engine(tmp_path / "thief.edgeseg")
+    plan = Target(kind="tensorrt", parts=("engine.h",), weights="float16", requires={"a": "b"})
+    add_target(path, plan, {"engine.h": b"#include </etc/passwd>"})
+    with pytest.raises(EngineError, match=r"has a part 'engine\.h', where the header is to be"):
         unpack_engine(path, tmp_path / "out")
     path = write_tiny_engine(tmp_path / "junk.edgeseg", model=b"no network")
     with pytest.raises(EngineError, match=r"OpenVINO .* cannot read the onnx target"):

@@ -2,9 +2,11 @@
 // needed: a red half and a blue half must come back as the classes red and blue.
 //
 //     minimal [OVERLAY.ppm]
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
+#include <utility>
 #include <vector>
 
 #include "edgeseg/engine.h"

@@ -4,6 +4,8 @@
 //
 // NETWORK lies in the folder that `edgeseg unpack` wrote: onnx/model.onnx, openvino/int8.xml, ...
 // PRECISION is that of the floats: "fastest" here (the default), or "float32".
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -78,10 +80,13 @@ class Segmenter {
 };
 
 void run(int argc, char** argv) {
-    const int threads =
-        argc > 5 ? std::stoi(argv[5]) : static_cast<int>(std::thread::hardware_concurrency());
-    const bool float32 = argc > 6 && std::string(argv[6]) == "float32";
-    Segmenter segmenter(argv[1], threads, float32);
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());  // 0 where unknown
+    const int threads = std::max(argc > 5 ? std::stoi(argv[5]) : cores, 1);
+    const std::string precision = argc > 6 ? argv[6] : "fastest";
+    if (precision != "fastest" && precision != "float32") {
+        throw std::runtime_error("precision " + precision + " is neither fastest nor float32");
+    }
+    Segmenter segmenter(argv[1], threads, precision == "float32");
 
     netpbm::Picture picture = netpbm::read(argv[2]);
     const auto& [height, width, channels, pixels] = picture;

@@ -64,6 +64,11 @@ def unpack_engine(
         )
     root = Path(folder)
     with open_engine(path) as engine:
+        if HEADER_NAME in engine.manifest.parts:
+            raise EngineError(
+                f"{engine.path} has a part {HEADER_NAME!r}, where the header is to be; a name like "
+                "onnx/model.onnx was expected, export the engine again"
+            )
         _check_networks(engine)
         contents = {name: engine.part(name) for name in engine.manifest.parts}
         make_folder(root)
