@@ -3,7 +3,7 @@
 from edgeseg import _core
 from edgeseg._core import build_info
 from edgeseg.errors import EdgesegError, EngineError, InputError
-from edgeseg.runtime import Result, Runtime, write_coco
+from edgeseg.runtime import Result, Runtime, smooth, write_coco
 
 __version__: str = _core.__version__
 
@@ -15,5 +15,6 @@ __all__ = [
     "Runtime",
     "__version__",
     "build_info",
+    "smooth",
     "write_coco",
 ]

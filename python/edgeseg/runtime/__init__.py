@@ -3,6 +3,7 @@
 from edgeseg.runtime.coco import write_coco
 from edgeseg.runtime.result import Result, Timings
 from edgeseg.runtime.runtime import Runtime, packaged_engine
+from edgeseg.runtime.smoothing import smooth
 from edgeseg.runtime.verification import Verification, verify
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Timings",
     "Verification",
     "packaged_engine",
+    "smooth",
     "verify",
     "write_coco",
 ]
