@@ -1,4 +1,8 @@
-"""The list of kernel cases: tests run them against the twins, benchmarks time the marked ones."""
+"""The kernel cases that all tests share: those of the CPU, of the GPU and of its emulation.
+
+Benchmarks take their sizes from the engine at hand and from a table of cameras; of this they share
+the normalisation.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class PreprocessCase:
     content: tuple[int, int, int, int] | None = None
     pad: float = 0.0
     row_padding: int = 0  # bytes behind every row of the frame
-    benchmark: bool = False
+    full_size: bool = False
 
     def make_frame(self) -> NDArray[np.uint8]:
         """Noise with every grey level in it; a view into wider rows if `row_padding`."""
@@ -55,7 +59,7 @@ class ScoreMapCase:
     classes: int
     dtype: DType = "float32"
     channels_last: bool = False
-    benchmark: bool = False
+    full_size: bool = False
 
     def make_features(self) -> NDArray[np.float32]:
         return _rng(self).normal(size=self.shape).astype(np.float32)
@@ -81,7 +85,7 @@ class UpsampleCase:
     dtype: DType = "float32"
     smooth: bool = False
     channels_last: bool = False
-    benchmark: bool = False
+    full_size: bool = False
 
     def make_logits(self) -> NDArray[np.float32]:
         n, k, h, w = self.shape
@@ -102,25 +106,25 @@ class OverlayCase:
     size: tuple[int, int]
     alpha: int
     row_padding: int = 0
-    benchmark: bool = False
+    full_size: bool = False
 
 
 PREPROCESS_CASES = (
-    PreprocessCase("half", (1024, 2048), (512, 1024), benchmark=True),
-    PreprocessCase("half-f16", (1024, 2048), (512, 1024), dtype="float16", benchmark=True),
+    PreprocessCase("half", (1024, 2048), (512, 1024), full_size=True),
+    PreprocessCase("half-f16", (1024, 2048), (512, 1024), dtype="float16", full_size=True),
     PreprocessCase(
-        "half-nhwc-u8", (1024, 2048), (512, 1024), dtype="uint8", layout="nhwc", benchmark=True
+        "half-nhwc-u8", (1024, 2048), (512, 1024), dtype="uint8", layout="nhwc", full_size=True
     ),
-    PreprocessCase("half-nv12", (1024, 2048), (512, 1024), "nv12", benchmark=True),
+    PreprocessCase("half-nv12", (1024, 2048), (512, 1024), "nv12", full_size=True),
     PreprocessCase(
         "hd-letterbox",
         (1080, 1920),
         (512, 1024),
         content=(0, 57, 512, 910),
         pad=114,
-        benchmark=True,
+        full_size=True,
     ),
-    PreprocessCase("identity", (720, 960), (720, 960), benchmark=True),
+    PreprocessCase("identity", (720, 960), (720, 960), full_size=True),
     PreprocessCase("odd", (33, 47), (29, 31)),
     PreprocessCase("odd-rgb-padded-rows", (33, 47), (19, 61), "rgb", row_padding=5),
     PreprocessCase("enlarge", (17, 13), (64, 50), "rgb"),
@@ -149,12 +153,12 @@ PREPROCESS_CASES = (
 )
 
 SCORE_MAP_CASES = (
-    ScoreMapCase("cityscapes", (1, 1024, 16, 32), 19, benchmark=True),
-    ScoreMapCase("cityscapes-bf16", (1, 1024, 16, 32), 19, "bfloat16", benchmark=True),
+    ScoreMapCase("cityscapes", (1, 1024, 16, 32), 19, full_size=True),
+    ScoreMapCase("cityscapes-bf16", (1, 1024, 16, 32), 19, "bfloat16", full_size=True),
     ScoreMapCase(
-        "cityscapes-channels-last", (1, 1024, 16, 32), 19, channels_last=True, benchmark=True
+        "cityscapes-channels-last", (1, 1024, 16, 32), 19, channels_last=True, full_size=True
     ),
-    ScoreMapCase("camvid-f16", (1, 1024, 23, 30), 11, "float16", benchmark=True),
+    ScoreMapCase("camvid-f16", (1, 1024, 23, 30), 11, "float16", full_size=True),
     ScoreMapCase("odd", (2, 37, 5, 7), 3),
     ScoreMapCase("odd-f16-channels-last", (2, 37, 5, 7), 6, "float16", channels_last=True),
     ScoreMapCase("odd-bf16", (3, 130, 3, 11), 9, "bfloat16"),
@@ -167,13 +171,13 @@ SCORE_MAP_CASES = (
 )
 
 UPSAMPLE_CASES = (
-    UpsampleCase("cityscapes", (1, 19, 64, 128), (1024, 2048), smooth=True, benchmark=True),
-    UpsampleCase("cityscapes-noise", (1, 19, 64, 128), (1024, 2048), benchmark=True),
+    UpsampleCase("cityscapes", (1, 19, 64, 128), (1024, 2048), smooth=True, full_size=True),
+    UpsampleCase("cityscapes-noise", (1, 19, 64, 128), (1024, 2048), full_size=True),
     UpsampleCase(
-        "cityscapes-half-pixel", (1, 19, 64, 128), (1024, 2048), False, smooth=True, benchmark=True
+        "cityscapes-half-pixel", (1, 19, 64, 128), (1024, 2048), False, smooth=True, full_size=True
     ),
-    UpsampleCase("camvid", (1, 11, 90, 120), (720, 960), smooth=True, benchmark=True),
-    UpsampleCase("camvid-hd", (1, 11, 90, 120), (1080, 1920), smooth=True, benchmark=True),
+    UpsampleCase("camvid", (1, 11, 90, 120), (720, 960), smooth=True, full_size=True),
+    UpsampleCase("camvid-hd", (1, 11, 90, 120), (1080, 1920), smooth=True, full_size=True),
     UpsampleCase("integer-scale", (1, 5, 6, 9), (48, 72), False),
     UpsampleCase("fractional-scale", (2, 7, 9, 11), (64, 83)),
     UpsampleCase("fractional-scale-half-pixel", (2, 7, 9, 11), (64, 83), False, smooth=True),
@@ -204,7 +208,7 @@ UPSAMPLE_CASES = (
 )
 
 OVERLAY_CASES = (
-    OverlayCase("cityscapes", (1024, 2048), 128, benchmark=True),
+    OverlayCase("cityscapes", (1024, 2048), 128, full_size=True),
     OverlayCase("odd-padded-rows", (37, 53), 100, row_padding=4),
     OverlayCase("transparent", (9, 21), 0),
     OverlayCase("opaque", (9, 21), 256),
@@ -215,13 +219,13 @@ Case = TypeVar("Case", PreprocessCase, ScoreMapCase, UpsampleCase, OverlayCase)
 
 
 def small(cases: Sequence[Case]) -> list[Case]:
-    """The cases that are cheap in double precision: all that are not there to be timed."""
-    return [case for case in cases if not case.benchmark]
+    """The cases that are cheap in double precision."""
+    return [case for case in cases if not case.full_size]
 
 
 def full_size(cases: Sequence[Case]) -> list[Case]:
-    """The cases of real sizes, there to be timed."""
-    return [case for case in cases if case.benchmark]
+    """The cases of a camera's and a network's real sizes."""
+    return [case for case in cases if case.full_size]
 
 
 def encode(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
