@@ -443,12 +443,18 @@ def test_predict_keeps_what_it_made_of_a_source_that_is_lost(
     assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "visits"),
+    [
+        (signal.SIGINT, [Visit(frames=20, then="hang")]),
+        (signal.SIGTERM, [Visit(frames=20), Visit(answers=False)]),
+    ],
+)
 def test_ctrl_c_finishes_the_clip_of_a_live_source(
-    tiny_engine: Path, tmp_path: Path, number: signal.Signals
+    tiny_engine: Path, tmp_path: Path, number: signal.Signals, visits: list[Visit]
 ) -> None:
     command = [sys.executable, "-c", "from edgeseg.cli import main; main()", "predict"]
-    with MjpegCamera(Visit(frames=20, then="hang")) as camera:
+    with MjpegCamera(*visits) as camera:
         options = ["--engine", str(tiny_engine), "--out", str(tmp_path), "--timeout", "100"]
         process = subprocess.Popen(
             [*command, camera.url, *options, "--labels", "--json"],

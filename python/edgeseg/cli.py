@@ -59,6 +59,7 @@ from edgeseg.evaluate import (
 from edgeseg.evaluate.picture import check_picture_path, write_confusion
 from edgeseg.export.tensorrt import PlanPrecision, build_engine
 from edgeseg.files import write_atomically
+from edgeseg.outputs import Outputs
 from edgeseg.predict import Report, predict_source
 from edgeseg.runtime import Runtime, packaged_engine
 from edgeseg.runtime import verify as verify_engine
@@ -101,8 +102,10 @@ def main() -> None:
     logger = logging.getLogger("edgeseg")
     logger.addHandler(RichHandler(console=diagnostics, show_time=False, show_path=False))
     logger.setLevel(logging.WARNING)  # every command says itself what ran
-    # What is wrong with a picture or video has our sentence. FFmpeg's level is read on first use.
+    # What is wrong with a picture or video has our sentence.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # A stream that hangs while it is opened is not to keep the clip of it from being read back.
+    os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -157,9 +160,37 @@ def predict(
     ),
     engine: Engine = None,
     overlay: Annotated[bool, typer.Option(help="Write colours blended over the frame.")] = True,
-    labels: Annotated[bool, typer.Option("--labels", help="Write class ids as grey PNGs.")] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Write the frame beside the overlay.")
+    ] = False,
     colored: Annotated[bool, typer.Option("--colored", help="Write colours alone.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Write class ids as grey PNGs.")] = False,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the colours.")] = 0.5,
+    legend: Annotated[
+        bool, typer.Option("--legend", help="Add colours, names and areas below the pictures.")
+    ] = False,
+    geojson: Annotated[
+        bool, typer.Option("--geojson", help="Write the outlines of parts, a file per frame.")
+    ] = False,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Write a COCO data set, one file for all frames.")
+    ] = False,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="GeoJSON, COCO: fewest pixels of a part.")
+    ] = 0.0,
+    simplify: Annotated[
+        float, typer.Option(min=0, help="GeoJSON, COCO: move outlines by so many pixels.")
+    ] = 0.0,
+    only: Annotated[
+        str | None, typer.Option(help="Classes to write, road,car; default: all.")
+    ] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Write what is at least so sure.")
+    ] = None,
+    smooth: Annotated[
+        int,
+        typer.Option(min=1, max=250, help="Frames that an unsure label must stay; video: 3."),
+    ] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Pass over frames that come while others are in work.")
@@ -181,14 +212,30 @@ def predict(
 
     Ctrl-C ends a camera or stream well: the clip is finished, the times are printed.
     """
-    wanted: dict[Picture, bool] = {"overlay": overlay, "labels": labels, "colored": colored}
+    wanted: dict[Picture, bool] = {
+        "overlay": overlay,
+        "side-by-side": side_by_side,
+        "colored": colored,
+        "labels": labels,
+    }
+    outputs = Outputs(
+        pictures=tuple(picture for picture, asked in wanted.items() if asked),
+        alpha=alpha,
+        legend=legend,
+        geojson=geojson,
+        coco=coco,
+        min_area=min_area,
+        simplify=simplify,
+    )
     with _progress() as advance:
         report = predict_source(
             Runtime(engine, device, threads, precision=precision, trust=trust),
             int(source) if source.isdecimal() else source,
             out,
-            pictures=tuple(picture for picture, asked in wanted.items() if asked),
-            alpha=alpha,
+            outputs,
+            only=() if only is None else [name.strip() for name in only.split(",")],
+            min_confidence=min_confidence,
+            smoothing=smooth,
             limit=limit,
             latest=latest,
             reconnect=reconnect,

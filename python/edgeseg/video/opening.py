@@ -38,8 +38,11 @@ def open_source(
     """Open whatever gives frames.
 
     A camera is live, and so is what a URL names unless it declares a length: lost, it is opened
-    anew. While one is being opened, OpenCV logs nothing. FFmpeg's own lines on stderr can only be
-    switched off for the whole process: OPENCV_FFMPEG_LOGLEVEL=-8 in the environment.
+    anew. Two things of FFmpeg's can only be set for the whole process, in its environment and
+    before its first use, as the command line does: OPENCV_FFMPEG_LOGLEVEL=-8 keeps its own lines
+    off stderr (OpenCV's are, while a live source is opened), and with
+    OPENCV_FFMPEG_IS_THREAD_SAFE=1 a URL that hangs while it is opened keeps no other video from
+    being opened.
 
     Args:
         source: an image file, a folder of images (others are skipped, folders in it not entered), a
