@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.kernels.cases import UpsampleCase
+from tests.kernels.cases import ScoreMapCase, UpsampleCase
+from tests.kernels.levels import at_level
 
 import edgeseg
 from edgeseg import _core
@@ -43,6 +44,48 @@ def test_levels_are_what_the_processor_offers() -> None:
 
 def test_a_chosen_level_stays_until_another_is_chosen(level: str) -> None:
     assert _core.dispatch_level() == level
+
+
+@pytest.mark.skipif(len(_core.dispatch_levels()) == 1, reason="one level")
+@pytest.mark.parametrize("kernel", ["preprocess", "score_map_concat", "upsample_argmax"])
+def test_the_level_is_the_one_that_runs(kernel: str) -> None:
+    """The wider levels multiply and add in one rounding, the baseline in two: last bits tell."""
+    results = {}
+    for name in _core.dispatch_levels():
+        with at_level(name):
+            results[name] = _KERNELS[kernel]()
+    baseline, *wider = results.values()
+    for result in wider:
+        np.testing.assert_allclose(result, baseline, rtol=1e-4, atol=1e-5)
+        assert (result != baseline).mean() > 0.01
+
+
+def _preprocessed() -> NDArray[np.float32]:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)
+    out = np.empty((3, 30, 50), np.float32)
+    _core.preprocess(frame, out, mean=(100.0,) * 3, std=(57.0,) * 3)
+    return out
+
+
+def _scores() -> NDArray[np.float32]:
+    case = ScoreMapCase("dispatch", (1, 256, 5, 40), 5)
+    out = np.empty((1, 261, 5, 40), np.float32)
+    _core.score_map_concat(case.make_features(), case.make_text(), out)
+    return out[:, 256:]
+
+
+def _confidence() -> NDArray[np.float32]:
+    labels = np.empty((1, *CASE.size), np.uint8)
+    confidence = np.empty((1, *CASE.size), np.float32)
+    _core.upsample_argmax(CASE.make_logits(), labels, align_corners=True, confidence=confidence)
+    return confidence
+
+
+_KERNELS = {
+    "preprocess": _preprocessed,
+    "score_map_concat": _scores,
+    "upsample_argmax": _confidence,
+}
 
 
 def test_an_unknown_level_is_refused() -> None:
