@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,28 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.arguments import check_integer
-from edgeseg.errors import InputError, OutputError
-from edgeseg.files import make_folder
-from edgeseg.images import write_image
-from edgeseg.runtime import Result, Runtime, Timings
-from edgeseg.runtime.result import Picture
-from edgeseg.video import (
-    RECONNECT,
-    TIMEOUT,
-    ImageSource,
-    LiveSource,
-    VideoSource,
-    open_source,
-    prefetch,
-    write_video,
-)
+from edgeseg.arguments import check_integer, check_number
+from edgeseg.errors import InputError
+from edgeseg.outputs import OVERLAYS, Clips, ImageFiles, Outputs
+from edgeseg.runtime import Result, Runtime, Timings, smooth
+from edgeseg.runtime.result import check_classes
+from edgeseg.video import RECONNECT, TIMEOUT, ImageSource, LiveSource, open_source, prefetch
 
 OnFrame = Callable[[int, int | None], None]
 """Called after every frame with the number done and the number expected, if known."""
 
 _READ_AHEAD = 2
-_DEFAULT_FPS = 25.0  # of a camera that does not tell
 _NO_FRAME = "the source gave no frame; check that it is not empty"
 
 
@@ -86,6 +74,11 @@ class Tally:
         self._timings.append(result.timings)
         for name, area in result.areas().items():
             self._areas[name] += area
+        return self.frames
+
+    @property
+    def frames(self) -> int:
+        """How many results were added."""
         return len(self._timings)
 
     def report(self, written: list[Path]) -> Report:
@@ -94,7 +87,7 @@ class Tally:
         Raises:
             InputError: nothing was.
         """
-        frames = len(self._timings)
+        frames = self.frames
         if frames == 0:
             raise InputError(_NO_FRAME)
         stages = {}
@@ -115,9 +108,11 @@ def predict_source(
     runtime: Runtime,
     source: str | int,
     out: Path,
+    outputs: Outputs = OVERLAYS,
     *,
-    pictures: tuple[Picture, ...] = ("overlay",),
-    alpha: float = 0.5,
+    only: Sequence[str] = (),
+    min_confidence: float | None = None,
+    smoothing: int = 1,
     limit: int | None = None,
     latest: bool = False,
     reconnect: float = RECONNECT,
@@ -126,17 +121,23 @@ def predict_source(
 ) -> Report:
     """Segment images, a video or a camera and write pictures into a folder.
 
-    Pictures become `NAME_overlay.png` and so on. Of a video, overlays and colours become clips,
-    `NAME_overlay.mp4`, and labels a folder of PNGs; where the frames' size changes, another clip
-    begins (`NAME_overlay-2.mp4`). A camera or stream ends well by Ctrl-C or SIGTERM: what was
-    recorded is finished and reported. The second one interrupts.
+    Pictures become `NAME_overlay.png` and so on, with `NAME.geojson` beside them. Of a video,
+    pictures become clips, `NAME_overlay.mp4`, labels a folder of PNGs and GeoJSON one of files;
+    where the frames' size changes, another clip begins (`NAME_overlay-2.mp4`). COCO is one file for
+    the whole source, `NAME_coco.json`; it calls a video's frames `NAME/000000.png` and so on.
+
+    A camera or stream ends well by Ctrl-C or SIGTERM: what was recorded is finished and reported.
+    The second one interrupts.
 
     Args:
         runtime: the engine.
         source: see `edgeseg.video.open_source`.
         out: the folder; made if it is not there.
-        pictures: what to write for every frame.
-        alpha: weight of the colours in an overlay, 0..1.
+        outputs: what to write of every frame.
+        only: write these classes alone, see `Result.only`; none is all.
+        min_confidence: write only what is as sure as that, see `Result.confident`.
+        smoothing: frames that a label must stay to be taken though it is not sure, see
+            `edgeseg.smooth`; 1 does nothing.
         limit: stop after so many frames.
         latest: pass over frames of a camera or stream that came while earlier ones were in work.
         reconnect: seconds for which to try to get a lost camera or stream back; 0 gives up at once,
@@ -152,17 +153,22 @@ def predict_source(
     """
     if limit is not None:
         check_integer("limit", limit, 1, sys.maxsize)
+    if min_confidence is not None:
+        check_number("min_confidence", min_confidence, 0, 1)
+    check_classes(only, runtime.classes)
+    confidence = outputs.parts or min_confidence is not None or smoothing > 1
     with open_source(source, reconnect=reconnect, timeout=timeout) as opened:
         length = opened.length if limit is None else min(limit, opened.length or limit)
         names: deque[str] = deque()
         tally = Tally(runtime)
         failure: InputError | None = None
         with ExitStack() as stack:
-            sink: _Pictures | _Clips
+            sink: ImageFiles | Clips
             if isinstance(opened, ImageSource):
-                sink = _Pictures(opened, out, pictures, alpha)
+                sink = ImageFiles(opened, out, outputs, runtime.classes)
             else:
-                sink = stack.enter_context(_Clips(opened, out, pictures, alpha))
+                sink = Clips(opened, out, outputs, runtime.classes)
+            stack.enter_context(sink)
             depth = 1 if latest else _READ_AHEAD
             decoded = stack.enter_context(prefetch(opened, depth, newest=latest, stop=opened.stop))
             if isinstance(opened, LiveSource):
@@ -174,14 +180,18 @@ def predict_source(
                     yield item.pixels
 
             try:
-                for result in runtime.stream(frames()):
-                    sink.write(names.popleft(), result)
+                results = runtime.stream(frames(), confidence=confidence)
+                for result in results if smoothing == 1 else smooth(results, smoothing):
+                    wanted = result.only(*only) if only else result
+                    if min_confidence is not None:
+                        wanted = wanted.confident(min_confidence)
+                    sink.write(names.popleft(), wanted)
                     on_frame(tally.add(result), length)
             except InputError as error:
-                if not sink.written:
+                if not tally.frames:
                     raise
                 failure = error  # keep what was made of the frames before it
-            if not sink.written:
+            if not tally.frames:
                 raise InputError(_NO_FRAME)
     if failure is not None:
         raise failure
@@ -210,103 +220,3 @@ def _ending_by_signals(source: LiveSource) -> Iterator[None]:
         yield
     finally:
         restore()
-
-
-def render(result: Result, picture: Picture, alpha: float) -> NDArray[np.uint8]:
-    """One picture of a result, as an image file holds it."""
-    if picture == "overlay":
-        return result.overlay(alpha)
-    return result.colored() if picture == "colored" else result.labels
-
-
-class _Pictures:
-    """One file per image and picture."""
-
-    def __init__(
-        self, source: ImageSource, out: Path, pictures: tuple[Picture, ...], alpha: float
-    ) -> None:
-        self.written: list[Path] = []
-        self._out = out
-        self._pictures = pictures
-        self._alpha = alpha
-        self._sources = {path.resolve() for path in source.paths}
-        # Whole names where stems would not tell two images apart: a.jpg beside a.png.
-        self._whole_names = len({path.stem for path in source.paths}) < len(source.paths)
-
-    def write(self, name: str, result: Result) -> None:
-        stem = name if self._whole_names else Path(name).stem
-        for picture in self._pictures:
-            path = self._out / f"{stem}_{picture}.png"
-            if path.resolve() in self._sources:
-                raise OutputError(
-                    f"{path} is one of the images to be read; choose another folder for the results"
-                )
-            make_folder(self._out)  # not before there is a picture: the first may be damaged
-            write_image(path, render(result, picture, self._alpha))
-            self.written.append(path)
-
-
-class _Clips:
-    """One clip per picture; labels become a folder, since a video codec would change them."""
-
-    def __init__(
-        self,
-        source: VideoSource | LiveSource,
-        out: Path,
-        pictures: tuple[Picture, ...],
-        alpha: float,
-    ) -> None:
-        self.written: list[Path] = []
-        self._stem = re.sub(r"[^\w-]+", "-", Path(source.name).stem).strip("-") or "video"
-        self._out = out
-        self._pictures = pictures
-        self._fps = source.fps or _DEFAULT_FPS
-        self._alpha = alpha
-        self._count = 0
-        self._size: tuple[int, ...] | None = None
-        self._clips = 0
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _Clips:
-        make_folder(self._out)
-        self._begin()  # before the work: where nothing can be written, it would be for nothing
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.__exit__(*exception)  # type: ignore[arg-type]
-
-    def write(self, name: str, result: Result) -> None:
-        if self._size not in (None, result.labels.shape):  # a live source came back as another
-            self._stack.close()
-            self._begin()
-        self._size = result.labels.shape
-        for picture, path in self._paths.items():
-            pixels = render(result, picture, self._alpha)
-            if picture == "labels":
-                make_folder(path)
-                write_image(path / f"{self._count:06d}.png", pixels)
-            else:
-                self._writers[picture].write(pixels)
-            if path not in self.written:
-                self.written.append(path)
-        self._count += 1
-
-    def _begin(self) -> None:
-        """Open one clip for each picture."""
-        self._clips += 1
-        number = "" if self._clips == 1 else f"-{self._clips}"
-        self._paths = {
-            picture: self._out
-            / (
-                f"{self._stem}_labels"
-                if picture == "labels"
-                else f"{self._stem}_{picture}{number}.mp4"
-            )
-            for picture in self._pictures
-        }
-        self._stack = ExitStack()
-        self._writers = {
-            picture: self._stack.enter_context(write_video(path, self._fps))
-            for picture, path in self._paths.items()
-            if picture != "labels"
-        }

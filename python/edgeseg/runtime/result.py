@@ -91,13 +91,14 @@ class Result:
     def only(self, *names: str) -> Result:
         """The same result with these classes alone; pixels of others get 255, no class.
 
+        `areas`, pictures, polygons, GeoJSON and COCO then tell of these.
+
         Raises:
             InputError: no name, or one that is no class; the message lists the classes.
         """
-        unknown = [name for name in names if name not in self.classes]
-        if unknown or not names:
-            found = ", ".join(map(repr, unknown)) or "no name"
-            raise InputError(f"{found}: no such class; there are {', '.join(self.classes)}")
+        if not names:
+            raise InputError(f"no class is named; there are {', '.join(self.classes)}")
+        check_classes(names, self.classes)
         table = np.full(256, IGNORE, np.uint8)
         for class_id in map(self.classes.index, names):
             table[class_id] = class_id
@@ -365,6 +366,17 @@ class Result:
         histogram = cv2.calcHist([self.labels], [0], None, [256], [0, 256])
         # A column in OpenCV 4, a vector in 5.
         return histogram.ravel()[: len(self.classes)].astype(np.float32, copy=False)
+
+
+def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
+    """Names that are all among the classes.
+
+    Raises:
+        InputError: one is not; the message lists those that are.
+    """
+    if unknown := [name for name in names if name not in classes]:
+        listed = ", ".join(map(repr, unknown))
+        raise InputError(f"no class is called {listed}; there are {', '.join(classes)}")
 
 
 def _corners(
