@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ OPEN_S = 10.0
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # before the first attempt, the second, …
 _STEADY_S = 10.0  # a connection that held so long starts with the first pause again
 _RELEASE_S = 0.5  # that closing waits for the call under way
+_TEARDOWN_S = 1.0  # that an interpreter may take to end
 
 
 class Lost(Exception):  # noqa: N818 - it never leaves this package
@@ -66,6 +69,8 @@ class Connection:
         self._capture: cv2.VideoCapture | None = None
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._stopped: Future[None] = Future()
+        self._due = 0.0  # when the call under way returns at the latest, if OpenCV keeps its word
+        _connections.add(self)
         self._thread = threading.Thread(target=self._run, name="edgeseg-live", daemon=True)
         self._thread.start()
 
@@ -78,7 +83,9 @@ class Connection:
         Raises:
             Lost: it cannot be opened.
         """
-        seconds = min(seconds, max(self.timeout, OPEN_S))
+        allowed = max(self.timeout, OPEN_S)
+        seconds = min(seconds, allowed)
+        self._due = time.monotonic() + allowed
         self._call(self._open, seconds, f"it did not open within {seconds:.3g} s")
 
     def read(self) -> NDArray[np.uint8]:
@@ -87,6 +94,7 @@ class Connection:
         Raises:
             Lost: there is none.
         """
+        self._due = time.monotonic() + self.timeout
         return self._call(self._read, self.timeout, f"no frame came for {self.timeout:g} s")
 
     def pause(self, seconds: float) -> None:
@@ -106,6 +114,13 @@ class Connection:
         self._calls.put((self._release, Future()))
         self._calls.put(None)
         self._thread.join(_RELEASE_S)
+
+    def leave(self) -> None:
+        """Close, and wait for a call that would return while the interpreter is torn down."""
+        self.close()
+        left = self._due - time.monotonic()
+        if left < _TEARDOWN_S:
+            self._thread.join(max(left, 0) + _RELEASE_S)
 
     def hand_over(self) -> cv2.VideoCapture:
         """The open capture, for others to use; this connection is over."""
@@ -160,6 +175,17 @@ class Connection:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+_connections: WeakSet[Connection] = WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    # A call of OpenCV's that comes back to an interpreter that is gone aborts the process, before
+    # Python 3.14 at least.
+    for connection in list(_connections):
+        connection.leave()
 
 
 class LiveSource:
