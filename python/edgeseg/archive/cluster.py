@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from edgeseg.errors import InputError, MissingDependencyError
+from edgeseg.files import reason
 
 _OBJECT_STORE = 128 << 20  # bytes; no frame passes through it
 
@@ -21,8 +23,10 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         MissingDependencyError: Ray is not installed.
         InputError: the cluster cannot be reached.
     """
-    # Ray reads these on import: nobody is told, and a machine for itself listens on loopback only.
+    # Ray reads these on import: nobody is told; the standard output is left to its owner, whatever
+    # dies; and a machine for itself listens on loopback only.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
@@ -36,6 +40,8 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address is not None:
+        _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     local: dict[str, Any] = {
         "num_cpus": cpus,
@@ -59,6 +65,23 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises InputError where nobody listens; Ray would try for ten minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 65_536) or "/" in host:
+        raise InputError(
+            f"the address {address!r} is not HOST:PORT; 'ray start --head' prints the cluster's, "
+            "like 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(
+            f"no Ray cluster answers at {address}: {reason(error)}; start one with "
+            "'ray start --head', which prints its address"
+        ) from error
 
 
 def room(cpus: float, gpus: float) -> int:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -320,17 +321,20 @@ class _Run:
         pool = ray.data.ActorPoolStrategy(
             size=min(workers, len(chunks)), max_tasks_in_flight_per_actor=2
         )
-        done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
-            Labeller,
-            fn_constructor_args=(self._job, self._plan.path, header.computed),
-            batch_size=1,
-            compute=pool,
-            num_cpus=self._job.threads,
-            num_gpus=self._job.gpus,
-            # Dead workers are started again, but nothing waits for that: Ray would keep their
-            # chunks for them, for ever where nothing is left to start them on.
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 0},
-        )
+        with warnings.catch_warnings():
+            # Deprecated, with nothing yet in its place: pyproject.toml names the versions.
+            warnings.simplefilter("ignore")
+            done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
+                Labeller,
+                fn_constructor_args=(self._job, self._plan.path, header.computed),
+                batch_size=1,
+                compute=pool,
+                num_cpus=self._job.threads,
+                num_gpus=self._job.gpus,
+                # Dead workers are started again, but nothing waits for that: Ray would keep their
+                # chunks for them, for ever where nothing is left to start them on.
+                ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 0},
+            )
         done.context.max_errored_blocks = -1  # a chunk whose worker died
         done.context.enable_progress_bars = False
         done.context.print_on_execution_start = False

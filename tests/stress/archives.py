@@ -1,0 +1,210 @@
+"""An archive of drives on a cluster of two workers, one of which is killed midway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tests.stress.engines import frames
+
+from edgeseg.runtime import Runtime
+
+_CLI = (sys.executable, "-c", "from edgeseg.cli import main; main()")
+_SIZES = ((240, 320), (90, 130))
+
+
+def make_archive(root: Path, images: int, video_frames: int) -> set[str]:
+    """Images in two drives, a video, and three broken inputs; the names of those."""
+    pictures = frames(16, _SIZES)
+    for index in range(images):
+        folder = root / f"drive{index % 2}" / "front"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Turned round and round, so that no two neighbours are the same.
+        picture = np.roll(pictures[index % len(pictures)], index, axis=1)
+        cv2.imwrite(str(folder / f"{index:05d}.png"), picture)
+    _write_video(root / "drive0" / "rear.avi", video_frames)
+    _write_video(root / "whole.avi", 80)
+    data = (root / "whole.avi").read_bytes()
+    (root / "whole.avi").unlink()
+    (root / "cut.avi").write_bytes(data[: len(data) // 2])
+    (root / "text.png").write_text("no picture\n" * 20)
+    encoded = cv2.imencode(".jpg", pictures[0])[1].tobytes()
+    (root / "drive1" / "cut.jpg").write_bytes(encoded[: len(encoded) // 2])
+    (root / "notes.txt").write_text("of the driver\n")
+    return {"cut.avi", "text.png", "drive1/cut.jpg"}
+
+
+def _write_video(path: Path, count: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    pictures = frames(16, ((120, 160),))
+    for index in range(count):
+        writer.write(np.roll(pictures[index % len(pictures)], index, axis=1))
+    writer.release()
+
+
+def command(archive: Path, out: Path, engine: Path, *options: str) -> list[str]:
+    """`edgeseg label` with one thread a worker, and its report as JSON."""
+    named = [str(archive), "--out", str(out), "--engine", str(engine)]
+    return [*_CLI, "label", *named, "--threads", "1", "--json", *options]
+
+
+@contextmanager
+def two_workers() -> Iterator[str]:
+    """Address of a cluster on this machine: a head without CPUs, two nodes of one."""
+    from ray.cluster_utils import Cluster
+
+    memory = 80 << 20
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": memory},
+    )
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=memory)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def workers_at_work(out: Path) -> dict[int, int]:
+    """Pid of each worker, and how many pieces it has begun in the chunk that it is at."""
+    begun: Counter[int] = Counter()
+    for journal in (out / ".work").glob("*.journal"):
+        try:
+            lines = journal.read_text().splitlines()
+        except FileNotFoundError:  # done meanwhile
+            continue
+        for text in lines:
+            try:
+                entry = json.loads(text)
+            except ValueError:  # being written
+                continue
+            if "begin" in entry:
+                begun[entry["pid"]] += 1
+    return dict(begun)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a run with a killed worker came to.
+
+    Attributes:
+        code: exit code of the command.
+        report: what it printed.
+        raylet: whether the worker's whole node was killed, not only its process.
+        lines: of the record.
+        repeated: pieces with more than one line.
+        labels: PNG files.
+        different: labels that are not what a serial `predict` gives, or are missing.
+        seconds: of the command.
+    """
+
+    code: int
+    report: dict[str, object]
+    raylet: bool
+    lines: int
+    repeated: int
+    labels: int
+    different: int
+    seconds: float
+
+    def __str__(self) -> str:
+        report = self.report
+        return (
+            f"{report['inputs']} inputs, {report['labelled']} labelled, {report['failed']} failed; "
+            f"{report['frames']} frames, {self.labels} label files, {self.different} not as serial;"
+            f" {self.lines} lines, {self.repeated} repeated; {report['deaths']} chunks of a killed "
+            f"{'node' if self.raylet else 'worker'} done by others; exit code {self.code}, "
+            f"{self.seconds:.0f} s"
+        )
+
+
+def label_and_kill(
+    archive: Path, out: Path, engine: Path, address: str, *, raylet: bool = False
+) -> Labelled:
+    """Label on a cluster; when a worker has begun its second piece, kill it (SIGKILL)."""
+    started = time.monotonic()
+    with (out.parent / "errors.txt").open("w+") as errors:
+        process = subprocess.Popen(
+            command(archive, out, engine, "--address", address),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        victim = _wait_for_work(process, out)
+        # A worker's parent is its node's raylet.
+        if raylet:
+            os.kill(_parent(victim), signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
+        output, _ = process.communicate(timeout=600)
+        errors.seek(0)
+        said = errors.read()
+    if not output.startswith("{"):
+        raise RuntimeError(f"{output[:2000]}\n{said}")
+    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started
+    lines = [json.loads(text) for text in (out / "labels.jsonl").read_text().splitlines()]
+    pieces = Counter((line["input"], line["piece"]) for line in lines)
+    labels, different = compare(archive, out, engine)
+    return Labelled(
+        code=process.returncode,
+        report=json.loads(output),
+        raylet=raylet,
+        lines=len(lines),
+        repeated=sum(count > 1 for count in pieces.values()),
+        labels=labels,
+        different=different,
+        seconds=seconds,
+    )
+
+
+def _wait_for_work(process: subprocess.Popen[str], out: Path) -> int:
+    end = time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        for pid, begun in workers_at_work(out).items():
+            if begun >= 2:
+                return pid
+        time.sleep(0.002)
+    process.kill()
+    raise RuntimeError(f"no worker was seen at work: {process.communicate()[0]}")
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def compare(archive: Path, out: Path, engine: Path) -> tuple[int, int]:
+    """Label PNGs there are, and how many are missing or not as one Runtime gives them."""
+    runtime = Runtime(engine, device="cpu", threads=1)
+    expected = 0
+    different = 0
+
+    def check(label: Path, frame: object) -> None:
+        nonlocal expected, different
+        expected += 1
+        found = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+        labels = runtime.predict(frame).labels  # type: ignore[arg-type]
+        different += found is None or not np.array_equal(found, labels)
+
+    for path in sorted(archive.rglob("*.png")):
+        if path.name != "text.png":
+            check(out / path.relative_to(archive), path)
+    for path in sorted(archive.rglob("*.avi")):
+        capture = cv2.VideoCapture(str(path))
+        index = 0
+        while (read := capture.read())[0]:
+            check(out / path.relative_to(archive) / f"{index:06d}.png", read[1])
+            index += 1
+    found = sum(1 for _ in out.rglob("*.png"))
+    return found, different + abs(found - expected)
