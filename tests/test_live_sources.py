@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests import rtsp_server
 from tests.mjpeg_server import MjpegCamera, Visit
 
 from edgeseg.errors import InputError, SourceLostError
+from edgeseg.outputs import Outputs
 from edgeseg.predict import predict_source
 from edgeseg.runtime import Runtime
 from edgeseg.video import LiveSource, SourceFrame, VideoSource, live, open_source, opening
@@ -241,6 +243,29 @@ def test_secrets_stay_out_of_logs_and_messages(
     told = [caplog.text, str(lost.value), str(refused.value), source.name, *capfd.readouterr()]
     assert "pass0" not in " ".join(told)
     assert "key=pass0" in camera.requests[0]
+
+
+@pytest.mark.rtsp_server
+def test_an_rtsp_server_that_is_killed_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    port = rtsp_server.free_port()
+    server = rtsp_server.start(port, 320, 240)
+    try:
+        with open_source(f"rtsp://127.0.0.1:{port}/street", timeout=20) as source:
+            frames = iter(source)
+            shapes = [next(frames).pixels.shape for _ in range(20)]
+            server.kill()
+            server.wait()
+            server = rtsp_server.start(port, 160, 120)
+            while shapes[-1] == (240, 320, 3):  # some of the first server's may still be on the way
+                shapes.append(next(frames).pixels.shape)
+            shapes += [next(frames).pixels.shape for _ in range(20)]
+    finally:
+        server.kill()
+        server.wait()
+    assert shapes[-21:] == [(120, 160, 3)] * 21
+    lost, back = caplog.messages
+    assert "/street is lost after " in lost
+    assert back.endswith("now 160×120")
 
 
 # ------------------------------------------------------------------------------------- cameras
