@@ -76,6 +76,31 @@ def test_predict_a_video(tiny_engine: Path, tmp_path: Path) -> None:
     assert len(list((out / "drive_labels").iterdir())) == 5
 
 
+def test_predict_writes_what_is_asked_for(tiny_engine: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), red(90, 130))
+    out = tmp_path / "out"
+    flags = "--no-overlay --side-by-side --legend --geojson --coco --simplify 1 --min-area 2"
+    filters = "--only red,green --min-confidence 0.2 --smooth 3"
+    command = ("predict", tmp_path / "photo.png", "-e", tiny_engine, "-o", out)
+    done = report(*command, *flags.split(), *filters.split())
+    files = ["photo_side-by-side.png", "photo.geojson", "photo_coco.json"]
+    assert [Path(path).name for path in done["written"]] == files
+    assert sorted(path.name for path in out.iterdir()) == sorted(files)
+    (feature,) = json.loads((out / "photo.geojson").read_bytes())["features"]
+    assert feature["properties"]["area"] == 90 * 130
+
+
+def test_predict_lists_the_classes_where_one_is_unknown(tiny_engine: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), red(8, 8))
+    out = tmp_path / "out"
+    command = ("predict", tmp_path / "photo.png", "-e", tiny_engine, "-o", out)
+    done = edgeseg(*command, "--only", "red,rouge")
+    assert done.returncode == 1
+    sentence = "no class is called 'rouge'; there are red, green, blue"
+    assert sentence in done.stderr.replace("\n", " ")
+    assert not out.exists()
+
+
 def test_a_video_that_breaks_off_keeps_what_was_read(tiny_engine: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.avi"
     noise = np.random.default_rng(0)

@@ -459,7 +459,7 @@ def test_predict_keeps_what_it_made_of_a_source_that_is_lost(
             Runtime(tiny_engine, threads=1),
             camera.url,
             tmp_path,
-            pictures=("overlay", "labels"),
+            Outputs(("overlay", "labels")),
             reconnect=1,
         )
     assert clip(tmp_path / "video_overlay.mp4") == (20, (48, 64))
