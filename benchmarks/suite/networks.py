@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -206,43 +207,51 @@ def write_engine_of(
 
 @dataclass(frozen=True)
 class Subjects:
-    """What the suite runs: a wide network with its baseline, and what is packaged."""
+    """What the suite runs. Each engine is written when it is first asked for: a minute or two.
 
-    wide: Subject
-    wide_baseline: Subject
-    packaged: Subject
-
-
-def make_subjects(
-    folder: Path,
-    *,
-    size: tuple[int, int] = (1024, 512),
-    classes: int = 19,
-    calibration: int = 40,
-) -> Subjects:
-    """Write the engines; some minutes, most of them for INT8.
-
-    Args:
+    Attributes:
         folder: for engines and their parts.
         size: (width, height) of the wide network.
-        classes: of the wide network.
+        classes: of the wide network and what is made after it.
         calibration: as of `write_engine_of`.
     """
-    packaged = subject(packaged_engine(), folder / "packaged")
-    settings = packaged.manifest.input
-    made = []
-    for name, guided in (("wide", True), ("baseline", False)):
+
+    folder: Path
+    size: tuple[int, int] = (1024, 512)
+    classes: int = 19
+    calibration: int = 40
+
+    @cached_property
+    def packaged(self) -> Subject:
+        return subject(packaged_engine(), self.folder / "packaged")
+
+    @cached_property
+    def wide(self) -> Subject:
+        return self._made("wide", self.size, guided=True)
+
+    @cached_property
+    def wide_baseline(self) -> Subject:
+        """The wide network without text guidance."""
+        return self._made("baseline", self.size, guided=False)
+
+    @cached_property
+    def small(self) -> Subject:
+        """The wide network at a quarter of its pixels."""
+        return self._made("small", (self.size[0] // 2, self.size[1] // 2), guided=True)
+
+    def _made(self, name: str, size: tuple[int, int], *, guided: bool) -> Subject:
+        settings = self.packaged.manifest.input
         # Half-pixel centres: what cv2.resize and OpenVINO's own resize do, so that all can agree.
-        model = resized(packaged.model, classes, guided=guided, align_corners=False)
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        model = resized(self.packaged.model, self.classes, guided=guided, align_corners=False)
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
         engine = write_engine_of(
             model,
-            folder / name / f"{name}.edgeseg",
+            folder / f"{name}.edgeseg",
             width=size[0],
             height=size[1],
             mean=settings.mean,
             std=settings.std,
-            calibration=calibration,
+            calibration=self.calibration,
         )
-        made.append(subject(engine, folder / name))
-    return Subjects(made[0], made[1], packaged)
+        return subject(engine, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from benchmarks.suite.networks import Subject
@@ -27,6 +27,7 @@ import edgeseg
 from edgeseg.runtime import Timings
 
 AGREES = 0.99
+STEADY = 8  # calls of predict for each round, to say how steady it is: a p99 takes 100 or more
 PAUSE = 0.02  # seconds; thread pools spin for some milliseconds after their work
 Progress = Callable[[str], object]
 
@@ -69,20 +70,37 @@ def measure_paths(
     rounds: int,
     progress: Progress,
     makers: tuple[Maker, ...] = MAKERS,
+    precisions: tuple[Precision, ...] = PRECISIONS,
+    judged: bool = True,
 ) -> PathTable:
     """Compare labels, then time everybody.
 
     A contender whose labels do not agree, and whose method is no excuse, is left out and named.
+
+    Args:
+        subject: the network.
+        frame: what is labelled.
+        threads: of everybody.
+        rounds: that count; eight times as many calls of `predict` say how steady it is.
+        progress: told what comes next.
+        makers: of the peers.
+        precisions: those that the engine lacks are passed over.
+        judged: whether targets are set for this network.
     """
     ours = {
         precision: _Ours(edgeseg.Runtime(subject.engine, "cpu", threads, precision=precision), [])
         for precision in precisions_of(subject)
+        if precision in precisions
     }
     expected = {precision: own.labels(frame) for precision, own in ours.items()}
     engines = {precision: bare(subject, frame, precision, threads) for precision in ours}
     peers: list[tuple[Peer, float]] = []
     left_out: list[Left] = []
-    for made in make_peers(subject, frame, threads, makers):
+    chosen = tuple(
+        replace(maker, precisions=tuple(p for p in maker.precisions if p in precisions))
+        for maker in makers
+    )
+    for made in make_peers(subject, frame, threads, chosen):
         progress(f"{subject.name}: {made.name}, {made.precision}")
         if isinstance(made, Missing):
             left_out.append(Left(made.name, made.precision, made.reason))
@@ -103,6 +121,11 @@ def measure_paths(
         name = f"{peer.name} {peer.precision}"
         contenders[name] = lambda peer=peer: peer.labels(frame)
     times = interleaved(contenders, rounds, warm_up=1, lead=1, pause=PAUSE)
+    stages_ms = {precision: own.stages_ms(2 * rounds) for precision, own in ours.items()}
+    steady = {
+        precision: interleaved({"ours": lambda own=own: own.labels(frame)}, STEADY * rounds)["ours"]
+        for precision, own in ours.items()
+    }
     own_rows = tuple(
         _row(
             Peer("edgeseg", edgeseg.__version__, precision, own.labels),
@@ -118,15 +141,17 @@ def measure_paths(
     return PathTable(
         network=subject.name,
         frame=f"{frame.shape[1]}×{frame.shape[0]}",
+        judged=judged,
         rows=own_rows + rows,
         engines=tuple(
             EngineOnly(
                 precision,
                 times[f"engine {precision}"],
                 Ratio.of(times[f"ours {precision}"], times[f"engine {precision}"]),
-                own.stages_ms(2 * rounds),
+                steady[precision],
+                stages_ms[precision],
             )
-            for precision, own in ours.items()
+            for precision in ours
         ),
         left_out=tuple(left_out),
     )
@@ -147,7 +172,7 @@ def _row(peer: Peer, share: float, ms: Times, times: Mapping[str, Times]) -> Pat
 def measure_guided(
     guided: Subject, baseline: Subject, frame: Frame, *, threads: int, rounds: int
 ) -> tuple[GuidedRow, ...]:
-    """Engines alone, with and without text guidance, in turn."""
+    """Engines alone, with and without text guidance, in turn; `rounds` go by pairs."""
     rows = []
     for precision in precisions_of(guided):
         times = interleaved(
@@ -160,5 +185,5 @@ def measure_guided(
             lead=1,
         )
         over, under = times["guided"], times["baseline"]
-        rows.append(GuidedRow(precision, over.p50, under.p50, Ratio.of(over, under)))
+        rows.append(GuidedRow(precision, over.p50, under.p50, Ratio.paired(over, under)))
     return tuple(rows)

@@ -1,11 +1,15 @@
-"""The whole measurement, from networks to results."""
+"""The whole measurement, or some of its parts."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter
 
 import cv2
 import numpy as np
@@ -18,17 +22,26 @@ from benchmarks.suite.kernels import (
     measure_preprocess,
     measure_upsample,
 )
-from benchmarks.suite.networks import Subjects, make_subjects, resized
-from benchmarks.suite.paths import Progress, measure_guided, measure_paths
-from benchmarks.suite.peers import MAKERS, Frame, Maker, bare
+from benchmarks.suite.networks import Subjects, resized
+from benchmarks.suite.paths import Progress, measure_guided, measure_paths, precisions_of
+from benchmarks.suite.peers import MAKERS, PRECISIONS, Frame, Maker, Precision, bare
 from benchmarks.suite.results import (
+    PARTS,
     SCHEMA_VERSION,
+    Accuracy,
     AccuracyPoint,
     CostRow,
-    PathTable,
+    Guidance,
+    Kernels,
+    Part,
+    Paths,
+    Picture,
     Results,
+    Run,
+    Setup,
+    Streams,
 )
-from benchmarks.suite.streams import make_video, measure_stream
+from benchmarks.suite.streams import check_stream, make_video, measure_live, measure_stream
 
 from edgeseg.bench import machine, versions
 from edgeseg.images import read_image
@@ -37,6 +50,7 @@ from edgeseg.synthetic import street
 _PAPER = (("Cityscapes", 19, (1024, 512)), ("CamVid", 11, (960, 720)))
 _PEERS = ("torch", "onnxruntime", "openvino-model-api", "nncf")
 _STREET = 5
+SMALL_PRECISIONS: tuple[Precision, ...] = ("bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,13 @@ class Plan:
 
     Attributes:
         threads: of every contender.
-        rounds: of each comparison of paths and engines; kernels have four times as many.
+        rounds: of the paths; kernels have four times as many, streams a quarter.
+        guidance_rounds: of text-guided against baseline, which differ by a percent or less.
         network: (width, height) of the wide network.
         classes: of it.
         calibration: synthetic streets for INT8; 0 leaves INT8 out.
-        wide_frame, packaged_frame: (width, height) that the two networks label.
+        wide_frame, packaged_frame: (width, height) that the networks label; the small one labels
+            the wide one's.
         kernel_frames: (width, height) that `preprocess` reads.
         video_frames: of the clip that is streamed.
         makers: of the peers.
@@ -58,6 +74,7 @@ class Plan:
 
     threads: int
     rounds: int = 40
+    guidance_rounds: int = 150
     network: tuple[int, int] = (1024, 512)
     classes: int = 19
     calibration: int = 40
@@ -74,82 +91,143 @@ class Plan:
             return street(_STREET, size[1], size[0]).frame
         return cv2.resize(read_image(self.picture), size).astype(np.uint8, copy=False)
 
+    def setup(self) -> Setup:
+        """What the results will be of.
 
-def measure(plan: Plan, folder: Path, progress: Progress) -> Results:
-    """Run everything that `plan` says.
+        Raises:
+            InputError: the picture cannot be read.
+        """
+        picture = (
+            Picture(f"street {_STREET} of edgeseg.synthetic", None, None)
+            if self.picture is None
+            else Picture.of(self.picture, read_image(self.picture))
+        )
+        return Setup(commit(), machine(), versions() | _peer_versions(), self.threads, picture)
+
+
+def measure(plan: Plan, folder: Path, progress: Progress, parts: Sequence[Part] = PARTS) -> Results:
+    """Run what `plan` says.
 
     Args:
         plan: how much.
         folder: for engines and a clip, some 300 MB.
         progress: told what comes next.
+        parts: which.
     """
-    progress("making the networks")
-    subjects = make_subjects(
-        folder, size=plan.network, classes=plan.classes, calibration=plan.calibration
-    )
-    wide_frame, packaged_frame = plan.frame(plan.wide_frame), plan.frame(plan.packaged_frame)
-    paths = tuple(
-        measure_paths(
-            subject,
-            frame,
-            threads=plan.threads,
-            rounds=plan.rounds,
-            progress=progress,
-            makers=plan.makers,
-        )
-        for subject, frame in ((subjects.wide, wide_frame), (subjects.packaged, packaged_frame))
-    )
-    progress("text-guided against baseline")
-    guided = measure_guided(
-        subjects.wide,
-        subjects.wide_baseline,
-        wide_frame,
-        threads=plan.threads,
-        rounds=2 * plan.rounds,
-    )
-    progress("kernels")
-    some_threads = tuple(sorted({1, plan.threads}))
-    setting = Setting(
-        some_threads, 4 * plan.rounds, {threads: bandwidth(threads) for threads in some_threads}
-    )
-    logits = np.array(bare(subjects.wide, wide_frame, "float32", plan.threads)())
-    manifest = subjects.wide.manifest
-    kernels = (
-        *measure_preprocess(manifest.input, setting, plan.kernel_frames),
-        *measure_upsample(
-            logits,
-            (plan.wide_frame[1], plan.wide_frame[0]),
-            setting,
-            align_corners=manifest.architecture.align_corners,
-        ),
-    )
-    progress("streams")
-    video = make_video(folder / "streets.mp4", plan.video_frames, plan.packaged_frame)
-    streams = tuple(
-        measure_stream(
-            subjects.packaged.engine,
-            video,
-            precision=engine.precision,
-            threads=plan.threads,
-            rounds=max(2, plan.rounds // 4),
-        )
-        for engine in paths[1].engines
-    )
+    subjects = Subjects(folder, plan.network, plan.classes, plan.calibration)
+    begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    job = _Job(plan, subjects, folder, progress, begun)
     return Results(
-        schema_version=SCHEMA_VERSION,
-        commit=_commit(),
-        machine=machine(),
-        versions=versions() | _peer_versions(),
-        threads=plan.threads,
-        rounds=plan.rounds,
-        bandwidth=setting.bandwidth,
-        paths=paths,
-        guided=guided,
-        kernels=kernels,
-        streams=streams,
-        costs=_costs(subjects),
-        accuracy=_accuracy(subjects, paths[1]),
+        SCHEMA_VERSION,
+        plan.setup(),
+        paths=job.paths() if "paths" in parts else None,
+        guidance=job.guidance() if "guidance" in parts else None,
+        kernels=job.kernels() if "kernels" in parts else None,
+        streams=job.streams() if "streams" in parts else None,
+        accuracy=job.accuracy() if "accuracy" in parts else None,
     )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One method for each part."""
+
+    plan: Plan
+    subjects: Subjects
+    folder: Path
+    progress: Progress
+    begun: str
+
+    def paths(self) -> Paths:
+        run = self._begin("paths", self.plan.rounds)
+        wide, packaged = self.plan.wide_frame, self.plan.packaged_frame
+        cases = (
+            (self.subjects.wide, wide, PRECISIONS, True),
+            (self.subjects.packaged, packaged, PRECISIONS, True),
+            (self.subjects.small, wide, SMALL_PRECISIONS, False),
+        )
+        tables = tuple(
+            measure_paths(
+                subject,
+                self.plan.frame(size),
+                threads=self.plan.threads,
+                rounds=self.plan.rounds,
+                progress=self.progress,
+                makers=self.plan.makers,
+                precisions=precisions,
+                judged=judged,
+            )
+            for subject, size, precisions, judged in cases
+        )
+        return Paths(run(), tables)
+
+    def guidance(self) -> Guidance:
+        run = self._begin("guidance: text-guided against baseline", self.plan.guidance_rounds)
+        rows = measure_guided(
+            self.subjects.wide,
+            self.subjects.wide_baseline,
+            self.plan.frame(self.plan.wide_frame),
+            threads=self.plan.threads,
+            rounds=self.plan.guidance_rounds,
+        )
+        return Guidance(run(), rows)
+
+    def kernels(self) -> Kernels:
+        rounds = 4 * self.plan.rounds
+        run = self._begin("kernels", rounds)
+        some_threads = tuple(sorted({1, self.plan.threads}))
+        rates = {threads: bandwidth(threads) for threads in some_threads}
+        setting = Setting(some_threads, rounds, rates)
+        wide = self.subjects.wide
+        frame = self.plan.frame(self.plan.wide_frame)
+        logits = np.array(bare(wide, frame, "float32", self.plan.threads)())
+        rows = (
+            *measure_preprocess(wide.manifest.input, setting, self.plan.kernel_frames),
+            *measure_upsample(
+                logits,
+                (frame.shape[0], frame.shape[1]),
+                setting,
+                align_corners=wide.manifest.architecture.align_corners,
+            ),
+        )
+        return Kernels(run(), rates, rows)
+
+    def streams(self) -> Streams:
+        rounds = max(2, self.plan.rounds // 4)
+        run = self._begin("streams", rounds)
+        subject, threads = self.subjects.packaged, self.plan.threads
+        picture = self.plan.frame(self.plan.packaged_frame)
+        video = make_video(
+            self.folder / "streets.mp4", self.plan.video_frames, self.plan.packaged_frame
+        )
+        checks = check_stream(subject.engine, picture, threads=threads)
+        rows, live = [], []
+        for precision in precisions_of(subject):
+            self.progress(f"streams: {precision}")
+            rows.append(
+                measure_stream(
+                    subject.engine, video, precision=precision, threads=threads, rounds=rounds
+                )
+            )
+            live += measure_live(
+                subject.engine,
+                picture,
+                precision=precision,
+                threads=threads,
+                rounds=self.plan.rounds,
+            )
+        return Streams(run(), tuple(rows), tuple(live), checks)
+
+    def accuracy(self) -> Accuracy:
+        run = self._begin("accuracy", 0)
+        costs, points = _costs(self.subjects), _points(self.subjects)
+        return Accuracy(run(), costs, points)
+
+    def _begin(self, part: str, rounds: int) -> Callable[[], Run]:
+        """Start the clock of a part; called at its end, what is returned says how long it took."""
+        self.progress(part)
+        started = perf_counter()
+        return lambda: Run(self.begun, (perf_counter() - started) / 60, rounds)
 
 
 def _costs(subjects: Subjects) -> tuple[CostRow, ...]:
@@ -165,15 +243,15 @@ def _costs(subjects: Subjects) -> tuple[CostRow, ...]:
     return tuple(rows)
 
 
-def _accuracy(subjects: Subjects, table: PathTable) -> tuple[AccuracyPoint, ...]:
-    """mIoU that the packaged engine's manifest states, at the speed measured here."""
-    fps = {row.precision: 1e3 / row.ms.p50 for row in table.rows if row.name == "edgeseg"}
+def _points(subjects: Subjects) -> tuple[AccuracyPoint, ...]:
+    """mIoU that the packaged engine's manifest states."""
+    subject = subjects.packaged
     points = []
-    for target in subjects.packaged.manifest.targets:
+    for target in subject.manifest.targets:
         measured = target.quantization
         if target.kind == "openvino" and measured and measured.miou and measured.float_miou:
-            points.append(AccuracyPoint("float32", measured.float_miou, fps["float32"]))
-            points.append(AccuracyPoint("int8", measured.miou, fps["int8"]))
+            points.append(AccuracyPoint(subject.name, "float32", measured.float_miou))
+            points.append(AccuracyPoint(subject.name, "int8", measured.miou))
     return tuple(points)
 
 
@@ -187,10 +265,19 @@ def _peer_versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+def commit(under: str = ".") -> str:
+    """The last one that changed something there, and a digest of what is not committed.
+
+    Results are no change: they may be committed between the runs that they are of.
+    """
+    paths = ("--", under, ":!benchmarks/results")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        last = _git("log", "-1", "--format=%h", *paths).decode().strip()
+        changes = _git("diff", "HEAD", *paths)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return f"{last}-dirty.{hashlib.sha256(changes).hexdigest()[:8]}" if changes else last
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
