@@ -133,7 +133,7 @@ def load_pretrained_stdcseg(path: str | Path) -> STDCSeg:
     ``align_corners=True``, as both originals upsample the head's logits.
 
     - STDC-Seg: the batch normalisation outside its backbone is InPlaceABN, which scales by
-      |γ| + 1e-5; γ is converted. Checkpoints of the variant with plain batch normalisation,
+      ``|γ| + 1e-5``; γ is converted. Checkpoints of the variant with plain batch normalisation,
       told by their ``num_batches_tracked``, keep theirs. Trained without dropout.
     - mmsegmentation: the last convolutions have a bias (``head_bias=True``). Its detail head
       has two sigmoid outputs, no edge and edge; the second becomes our only one.

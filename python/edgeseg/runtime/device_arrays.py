@@ -28,7 +28,7 @@ class DeviceArray:
         address: of its first element.
         shape: extents.
         strides: in bytes.
-        typestr: NumPy's name of its format, e.g. "|u1" for uint8.
+        typestr: NumPy's name of its format, e.g. `|u1` for uint8.
         device: index of the CUDA device.
         owner: whatever keeps the memory.
         order: makes another cudaStream_t wait until it is made; None where it is finished.
