@@ -24,6 +24,7 @@ _TIMES_SLOWER = {
 _STEADY = 1.3
 _STEADY_CALLS = 100  # of fewer, the p99 is their maximum
 _GUIDED = 1.01
+_GUIDED_ROUNDS = 50  # the interval of fewer is none
 _BLOB = 0.6
 _READ_AHEAD = 4  # frames: two in work, one that waits for a turn, one that was just read
 
@@ -145,6 +146,9 @@ def _guided(results: Results) -> Iterator[Verdict]:
     target = f"text-guided ÷ baseline engine: upper end of the 95 % interval ≤ {_GUIDED}"
     if results.guidance is None:
         yield _not_measured(target)
+        return
+    if results.guidance.run.rounds < _GUIDED_ROUNDS:
+        yield _not_measured(target, f"{_GUIDED_ROUNDS} rounds are needed")
         return
     for row in results.guidance.rows:
         outcome = _outcome(row.ratio.high <= _GUIDED)

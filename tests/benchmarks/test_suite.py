@@ -303,9 +303,10 @@ def test_verdicts_follow_the_numbers(results: Results) -> None:
     assert results.guidance
     for high, outcome in ((1.01, "met"), (1.02, "missed")):
         row = replace(results.guidance.rows[0], ratio=Ratio(1.0, 0.99, high))
-        guidance = replace(results.guidance, rows=(row,))
-        judged = verdicts(replace(results, guidance=guidance))
-        assert [v.outcome for v in judged if v.target.startswith("text-guided")] == [outcome]
+        for rounds, seen in ((50, outcome), (49, "not measured")):
+            guidance = replace(results.guidance, run=Run("", 1.0, rounds), rows=(row,))
+            judged = verdicts(replace(results, guidance=guidance))
+            assert [v.outcome for v in judged if v.target.startswith("text-guided")] == [seen]
     empty = verdicts(Results(results.schema_version, results.setup))
     assert {v.outcome for v in empty} == {"not measured"}
     assert len(empty) == 7
