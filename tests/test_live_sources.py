@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -175,6 +176,8 @@ def test_the_first_attempt_is_the_only_one() -> None:
         with pytest.raises(InputError, match=r"cannot be opened: it did not open within 0\.5 s"):
             open_source(camera.url, timeout=0.5)
         assert time.monotonic() - started < 30
+    with pytest.raises(InputError, match=r"cannot be opened: .*within 0\.5 s"):
+        open_source(f"udp://127.0.0.1:{camera.port}", timeout=0.5)
     with pytest.raises(InputError, match=r"the host no-such-host\.invalid is not known"):
         open_source("rtsp://no-such-host.invalid/street")
 
@@ -222,6 +225,7 @@ def test_arguments() -> None:
         ("http://cam?token=secret", "http://cam?…"),
         ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/user=…"),
         ("rtsp://cam/street@2x", "rtsp://cam/street@2x"),
+        ("udp://@239.0.0.1:5000", "udp://239.0.0.1:5000"),
     ],
 )
 def test_public_names(url: str, public: str) -> None:
@@ -352,6 +356,19 @@ def test_a_camera_whose_driver_hangs_for_ever(devices: list[Any]) -> None:
     assert time.monotonic() - started < 30
     assert devices == [second], "it was never opened"
     hanging.returns.set()
+
+
+def test_a_camera_that_nobody_closes(devices: list[Any]) -> None:
+    forgotten = Camera()
+    devices.append(forgotten)
+    for frame in open_source(0):
+        if frame.index == 3:
+            break
+    gc.collect()
+    deadline = time.monotonic() + 30
+    while not forgotten.released:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_camera_without_frames(devices: list[Any]) -> None:

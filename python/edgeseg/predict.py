@@ -139,7 +139,8 @@ def predict_source(
         smoothing: frames that a label must stay to be taken though it is not sure, see
             `edgeseg.smooth`; 1 does nothing.
         limit: stop after so many frames.
-        latest: pass over frames of a camera or stream that came while earlier ones were in work.
+        latest: pass over frames of a camera or stream that came while earlier ones were in work; a
+            clip holds the others alone, and plays faster than it happened.
         reconnect: seconds for which to try to get a lost camera or stream back; 0 gives up at once,
             inf never.
         timeout: seconds without a frame after which a camera or stream is lost.

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import cv2
 import numpy as np
@@ -108,11 +108,15 @@ class Connection:
         with suppress(InvalidStateError):
             self._stopped.set_result(None)
 
-    def close(self) -> None:
-        """Stop, and release the capture as soon as the call under way returns."""
+    def let_go(self) -> None:
+        """Stop, and have the capture released as soon as the call under way returns."""
         self.stop()
         self._calls.put((self._release, Future()))
         self._calls.put(None)
+
+    def close(self) -> None:
+        """Let go, and wait a moment for it: whoever opens a device next would find it busy."""
+        self.let_go()
         self._thread.join(_RELEASE_S)
 
     def leave(self) -> None:
@@ -215,6 +219,7 @@ class LiveSource:
         self.fps = connection.fps if math.isfinite(connection.fps) and connection.fps > 0 else None
         self._connection = connection
         self._reconnect = reconnect
+        finalize(self, connection.let_go)  # nobody closed it: its thread would live on
         self._connected = time.monotonic()
         self._attempts = 0  # since a connection held
         try:

@@ -30,6 +30,7 @@ TIMEOUT = 5.0
 decoded by itself only every second or two."""
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "http": 80, "https": 443, "tcp": None}
+"""Of what goes over TCP."""
 
 
 def open_source(
@@ -175,7 +176,7 @@ def _why_closed(url: str) -> str:
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return "it is no valid URL; check how it is written"
-    if not host or not port or (parts.scheme in getproxies() and parts.scheme in _PORTS):
+    if parts.scheme not in _PORTS or parts.scheme in getproxies() or not host or not port:
         return advice
     try:
         socket.create_connection((host, port), timeout=3).close()
