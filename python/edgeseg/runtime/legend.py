@@ -49,6 +49,7 @@ def draw_legend(
     cell = gap + text_height + gap + name_width + gap + area_width
     columns = max(1, min(len(texts), (width - gap) // cell))
     rows = -(-len(texts) // columns)
+    columns = -(-len(texts) // rows)  # as long as each other
     strip = np.full((rows * line + gap, width, 3), _BACKGROUND, np.uint8)
     for index, (text, share) in enumerate(zip(texts, shares, strict=True)):
         x, y = gap + index % columns * cell, gap + index // columns * line
