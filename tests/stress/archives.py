@@ -134,6 +134,7 @@ def label_and_kill(
     archive: Path, out: Path, engine: Path, address: str, *, raylet: bool = False
 ) -> Labelled:
     """Label on a cluster; when a worker has begun its second piece, kill it (SIGKILL)."""
+    earlier = set(workers_at_work(out))
     started = time.monotonic()
     with (out.parent / "errors.txt").open("w+") as errors:
         process = subprocess.Popen(
@@ -142,7 +143,7 @@ def label_and_kill(
             stderr=errors,
             text=True,
         )
-        victim = _wait_for_work(process, out)
+        victim = _wait_for_work(process, out, earlier)
         # A worker's parent is its node's raylet.
         if raylet:
             os.kill(_parent(victim), signal.SIGKILL)
@@ -169,11 +170,49 @@ def label_and_kill(
     )
 
 
-def _wait_for_work(process: subprocess.Popen[str], out: Path) -> int:
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that Ctrl-C ended.
+
+    Attributes:
+        code: its exit code; 130 is meant.
+        seconds: from the signal to the end.
+        output: what it said.
+    """
+
+    code: int
+    seconds: float
+    output: str
+
+
+def label_and_interrupt(archive: Path, out: Path, engine: Path, *options: str) -> Interrupted:
+    """Label; when a worker has begun its second piece, press Ctrl-C."""
+    earlier = set(workers_at_work(out))
+    # What was started in the background, as CI may be, ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command(archive, out, engine, *options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _wait_for_work(process, out, earlier)
+    sent = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output = process.communicate(timeout=120)[0]
+    return Interrupted(process.returncode, time.monotonic() - sent, output)
+
+
+def _wait_for_work(process: subprocess.Popen[str], out: Path, earlier: set[int]) -> int:
+    """Pid of a worker that is at its second piece; not of one of an earlier run."""
     end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         for pid, begun in workers_at_work(out).items():
-            if begun >= 2:
+            if begun >= 2 and pid not in earlier:
                 return pid
         time.sleep(0.002)
     process.kill()

@@ -23,6 +23,8 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         MissingDependencyError: Ray is not installed.
         InputError: the cluster cannot be reached.
     """
+    if address is not None:
+        _check_answers(address)
     # Ray reads these on import: nobody is told; the standard output is left to its owner, whatever
     # dies; and a machine for itself listens on loopback only.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -40,8 +42,6 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address is not None:
-        _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     local: dict[str, Any] = {
         "num_cpus": cpus,

@@ -18,7 +18,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,6 +53,19 @@ class Line(Piece):
 def to_json(line: Line) -> str:
     """One line of JSON in ASCII, file names that are no UTF-8 included."""
     return json.dumps(asdict(line)) + "\n"
+
+
+def from_json(values: dict[str, Any]) -> Line:
+    """The line that JSON holds.
+
+    Raises:
+        TypeError: its fields are others.
+    """
+    line = Line(**values)
+    if line.size is not None:  # a list in JSON
+        height, width = line.size
+        line = replace(line, size=(height, width))
+    return line
 
 
 def of_piece(piece: Piece, **outcome: Any) -> Line:
@@ -348,7 +361,7 @@ class Record:
             if "begin" in entry:
                 begun = Piece(**entry["begin"])
             else:
-                lines.append(Line(**entry["done"]))
+                lines.append(from_json(entry["done"]))
                 begun = None
         new = self.add(lines)
         journal.unlink()
@@ -376,7 +389,7 @@ def _lock(file: BinaryIO) -> bool:
 
 def _parse(path: Path, number: int, text: bytes) -> Line:
     try:
-        return Line(**json.loads(text))
+        return from_json(json.loads(text))
     except (ValueError, TypeError) as error:
         raise InputError(
             f"line {number} of {path} is damaged; repair or remove it, its input is then labelled "
