@@ -178,7 +178,10 @@ def test_a_file_plays_at_its_own_pace(runtime: Runtime, tmp_path: Path) -> None:
 
 
 def test_a_lost_source_is_told_and_comes_back(
-    runtime: Runtime, folder: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(live, "_RETRY", (0.05,))
     with serving(runtime, str(folder)) as served, Watcher(served, "/live") as watcher:
@@ -189,8 +192,14 @@ def test_a_lost_source_is_told_and_comes_back(
         lost = next(event for event in events if event["state"] == "lost")
         assert lost["message"] == "drive is lost; trying to open it again"
         assert served.get("/health").json["source"] == "lost"
+        time.sleep(0.5)
         away.rename(folder)
         assert next(event for event in events if event["state"] == "live")
+        # The loss is told once, however often the source is tried; so is each picture before it.
+        *losses, back = (record.message for record in caplog.records)
+        assert 1 <= len(losses) <= 4
+        assert all("does not exist" in loss for loss in losses)
+        assert back == "drive is back"
         assert "secret-place" not in served.get("/engine").body.decode()
 
 
@@ -230,6 +239,13 @@ def test_watchers_are_counted(
             assert refused.status == 503
             assert "watching already" in refused.error
         eventually(lambda: served.get("/health").json["watchers"] == 0)
+
+
+def test_the_head_of_a_stream_has_an_end(runtime: Runtime, folder: Path) -> None:
+    with serving(runtime, str(folder)) as served:
+        for path in ("/live", "/live.mjpg"):
+            assert served.request("HEAD", path).status == 200
+        assert served.get("/health").json["source"] == "idle"
 
 
 def test_pictures_are_labelled_beside_the_source(runtime: Runtime, folder: Path) -> None:

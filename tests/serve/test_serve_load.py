@@ -17,4 +17,4 @@ def test_only_clean_answers(
     made = serve.load(tiny_engine, clients=8, seconds=3, folder=tmp_path)
     assert made.clean, str(made) + made.output
     assert made.answers["labels"]["200"] > 0
-    assert made.growth < 0.2  # three seconds prove no more; five minutes do
+    assert 0 < made.course[0] <= made.peak  # whether it is flat, minutes tell

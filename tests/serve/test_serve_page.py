@@ -109,7 +109,7 @@ def test_the_source_is_shown_live(browser: Chrome, runtime: Runtime, drive: Path
         assert text(browser, "source") == "drive"
         assert legend(browser) == ["red 50.0 %", "green 0.0 %", "blue 50.0 %"]
         eventually(lambda: text(browser, "fps") not in ("", "–"))
-        assert 1 < float(text(browser, "fps")) < 15
+        assert 1 < float(text(browser, "fps")) < 40  # ten, on a machine that is not busy
         times = [dd.text for dd in browser.find_elements("css selector", "#stages dd")]
         assert all(float(time.removesuffix(" ms")) > 0 for time in times)
         assert len(times) == 3

@@ -233,6 +233,8 @@ def test_a_slow_body_is_given_up(runtime: Runtime) -> None:
             b"Content-Length: 1000\r\n\r\nabc"
         )
         answer = client.recv(65536)
+        while not answer.endswith(b"}"):
+            answer += client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"did not come within 0.3 s" in answer
 
@@ -321,6 +323,19 @@ def test_who_hangs_up_leaves_the_queue(gated: GatedRuntime) -> None:
         gated.gate.set()
         eventually(lambda: server.get("/health").json["pending"] == 0)
         assert gated.begun == 2
+
+
+def test_at_the_end_nobody_waits(gated: GatedRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    with ThreadPoolExecutor(4) as clients:
+        with serving(gated) as server:
+            waiting = [clients.submit(server.predict, PNG) for _ in range(4)]
+            eventually(lambda: server.get("/health").json["pending"] == 4)
+            started = time.monotonic()
+        assert time.monotonic() - started < 2
+        for client in waiting:
+            assert client.result().status == 503
+            assert "the server is ending" in client.result().error
+    assert caplog.text == ""
 
 
 def test_what_breaks_is_told_to_the_terminal_alone(

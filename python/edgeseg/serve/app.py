@@ -23,7 +23,7 @@ from edgeseg.serve.labelling import CONTENT_TYPES, Answer, Desk, Output, Refused
 from edgeseg.serve.live import Live
 
 _MAX_WATCHERS = 64
-_HELD_BODIES = 4  # as many of the largest may be in memory, before they wait to be labelled
+_HELD_BODIES = 4  # as many of the largest may be in memory
 _HEARTBEAT = 10.0  # seconds without anything new
 _BOUNDARY = "edgeseg-frame"
 _ACCEPTED: dict[str, Output] = {
@@ -41,6 +41,9 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+
+_ENDING = RefusedError(503, "the server is ending; try again once it runs", 10)
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,12 @@ class _Service:
         self._live = live
         self._limits = limits
         self._desk = Desk(runtime, limits.pixels)
-        self._held = 0  # bytes of bodies that are coming in
+        self._held = 0  # bytes of bodies in memory
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End what has no end of its own."""
+        """End what has no end of its own, and what waits."""
+        self._stopping.set()
         self._desk.close()
         if self._live is not None:
             self._live.stop()
@@ -172,17 +177,18 @@ class _Service:
     async def predict(self, request: Request) -> Response:
         """Label the picture in the body."""
         output = _output(request)
+        body = bytearray()
         try:
-            body = await self._body(request)
+            await self._read(request, body)
             answer = await self._answer(request, body, output)
         finally:
-            self._held -= request.scope.pop("edgeseg.held", 0)
+            self._held -= len(body)
         timing = ", ".join(f"{name};dur={ms}" for name, ms in stages(answer.timings).items())
         headers = {"Server-Timing": timing, "Vary": "Accept"}
         return Response(answer.body, media_type=answer.media_type, headers=headers)
 
-    async def _body(self, request: Request) -> bytearray:
-        """The body, within the limits of size, time, and what is held for others."""
+    async def _read(self, request: Request, body: bytearray) -> None:
+        """Fill `body`, within the limits of size, time, and what is held for others."""
         limit = self._limits.body
         too_large = RefusedError(
             413,
@@ -203,7 +209,6 @@ class _Service:
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared) > limit:
             raise too_large
-        body = bytearray()
         try:
             async with asyncio.timeout(self._limits.timeout):
                 async for chunk in request.stream():
@@ -211,10 +216,9 @@ class _Service:
                         raise too_large
                     if self._held + len(chunk) > _HELD_BODIES * limit:
                         raise RefusedError(
-                            429, "other pictures are coming in; try again in a second", 1
+                            429, "other pictures fill the memory; try again in a second", 1
                         )
                     self._held += len(chunk)
-                    request.scope["edgeseg.held"] = len(body) + len(chunk)
                     body += chunk
         except TimeoutError:
             raise RefusedError(
@@ -224,24 +228,28 @@ class _Service:
             ) from None
         if not body:
             raise RefusedError(400, "the body is empty; send a picture's file")
-        return body
 
     async def _answer(self, request: Request, body: bytearray, output: Output) -> Answer:
         """Labels in time, or not at all where the client hangs up."""
+        if self._stopping.is_set():
+            raise _ENDING
         work = self._desk.submit(body, output)
         gone = asyncio.create_task(_hung_up(request))
+        stopping = asyncio.create_task(self._stopping.wait())
+        first: set[asyncio.Future[Any]] = {work, gone, stopping}
         try:
-            either: set[asyncio.Future[Any]] = {work, gone}
             await asyncio.wait(
-                either, timeout=self._limits.timeout, return_when=asyncio.FIRST_COMPLETED
+                first, timeout=self._limits.timeout, return_when=asyncio.FIRST_COMPLETED
             )
+            if stopping.done():
+                raise _ENDING
             if work.done():
                 return work.result()
             if gone.done():
                 raise ClientDisconnect
         finally:
-            work.cancel()
-            gone.cancel()
+            for future in first:
+                future.cancel()
         raise RefusedError(
             503,
             f"the picture was not labelled within {self._limits.timeout:g} s (--timeout); this "
@@ -253,7 +261,7 @@ class _Service:
 
     async def events(self, request: Request) -> Response:
         """Server-sent events: state, rate, stage times and class areas of every frame."""
-        return StreamingResponse(self._events(self._watched()), media_type="text/event-stream")
+        return self._stream(request, self._events, "text/event-stream")
 
     async def _events(self, live: Live) -> AsyncIterator[str]:
         yield ":\n\n"  # the page knows that it is connected
@@ -269,9 +277,8 @@ class _Service:
 
     async def frames(self, request: Request) -> Response:
         """Overlays as motion JPEG, for the page, or for any player."""
-        return StreamingResponse(
-            self._frames(self._watched()),
-            media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+        return self._stream(
+            request, self._frames, f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
         )
 
     async def _frames(self, live: Live) -> AsyncIterator[bytes]:
@@ -288,12 +295,16 @@ class _Service:
                     # The boundary at once: browsers show a part when the next one begins.
                     yield b"Content-Type: image/jpeg\r\n\r\n" + view.jpeg + boundary
 
-    def _watched(self) -> Live:
+    def _stream(
+        self, request: Request, parts: Callable[[Live], AsyncIterator[str | bytes]], kind: str
+    ) -> Response:
         if self._live is None:
             raise RefusedError(404, "no source is shown here; start the server with one")
         if self._live.watchers >= _MAX_WATCHERS:
             raise RefusedError(503, f"{_MAX_WATCHERS} are watching already; try again later", 10)
-        return self._live
+        if request.method == "HEAD":
+            return Response(media_type=kind)
+        return StreamingResponse(parts(self._live), media_type=kind)
 
 
 async def _hung_up(request: Request) -> None:

@@ -145,13 +145,16 @@ class Live:
                 for result in self._runtime.stream(self._frames(), latest=True):
                     if self._over():
                         break
+                    if failures:
+                        logger.warning("%s is back", self.name)
                     failures = 0
                     recent.append(time.monotonic())
                     self.state = "live"
                     self._publish(*self._show(result, recent))
             except Exception as error:  # whatever it is, watchers wait
-                known = isinstance(error, EdgesegError)
-                logger.warning("%s", error, exc_info=None if known else error)
+                if not failures:  # then it is known
+                    known = isinstance(error, EdgesegError)
+                    logger.warning("%s", error, exc_info=None if known else error)
                 recent.clear()
                 self.state = "lost"
                 self._publish(self._lost(), None)

@@ -110,8 +110,9 @@ class Connection(H11Protocol):
         self._refuse(400, "this is no HTTP/1.1 request that can be understood")
 
     def leave(self) -> None:
-        """Hang up, at the server's end, on a client that has not sent all of its request."""
-        if self.cycle is not None and self.cycle.more_body and not self.cycle.response_started:
+        """Hang up, at the server's end, on a client that sends or takes too slowly."""
+        sends = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
+        if sends or self._stalled is not None:
             self.transport.abort()
 
     def _expect_request(self) -> None:
