@@ -114,6 +114,16 @@ def test_a_data_set_of_many_frames(tmp_path: Path) -> None:
     assert coco.anns[len(coco.anns)]["score"] == 0.625
 
 
+def test_classes_of_another_engine_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with (
+        pytest.raises(InputError, match="of the classes road, sky, car, the data set of road"),
+        write_coco(path, ["road"]) as dataset,
+    ):
+        dataset.add(result([[0]]), "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_data_set_of_nothing(tmp_path: Path) -> None:
     with write_coco(tmp_path / "empty.json", CLASSES):
         pass

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeseg import _core
 from edgeseg.arguments import check_number
+from edgeseg.errors import InputError
 from edgeseg.files import cannot_write, replacing
 from edgeseg.runtime.outlines import Part, outline, parts
 
@@ -95,8 +96,11 @@ def _positions(found: NDArray[np.bool_], left: int, top: int, height: int) -> ND
 class CocoWriter:
     """Takes frames for a COCO file; made by `write_coco`."""
 
-    def __init__(self, path: Path, file: IO[bytes], images: IO[bytes]) -> None:
+    def __init__(
+        self, path: Path, classes: Sequence[str], file: IO[bytes], images: IO[bytes]
+    ) -> None:
         self._path = path
+        self._classes = tuple(classes)
         self._file = file
         self._images = images
         self._image_id = 0
@@ -114,9 +118,14 @@ class CocoWriter:
             simplify: as for `Result.coco`.
 
         Raises:
-            InputError: an argument is out of range.
+            InputError: an argument is out of range, or the classes are others.
             OutputError: the disk does not take it.
         """
+        if result.classes != self._classes:
+            raise InputError(
+                f"the result is of the classes {', '.join(result.classes)}, the data set of "
+                f"{', '.join(self._classes)}; write one for each"
+            )
         self._image_id += 1
         self._put(self._images, image(result, self._image_id, file_name), self._image_id == 1)
         for entry in annotate(
@@ -155,7 +164,7 @@ def write_coco(path: str | os.PathLike[str], classes: Sequence[str]) -> Iterator
                 head = {"info": INFO, "licenses": [], "categories": categories(classes)}
                 file.write(json.dumps(head, ensure_ascii=False).encode()[:-1])
                 file.write(b', "annotations": [')
-            yield CocoWriter(target, file, images)
+            yield CocoWriter(target, classes, file, images)
             with _reported(target):
                 file.write(b'\n], "images": [')
                 images.seek(0)
