@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -176,6 +178,11 @@ def test_connections_are_counted(runtime: Runtime, monkeypatch: pytest.MonkeyPat
         for client in clients:
             client.close()
         eventually(lambda: served.get("/health").status == 200)
+
+
+def test_serving_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import edgeseg.serve"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_listening() -> None:
