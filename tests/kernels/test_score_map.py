@@ -125,15 +125,17 @@ def test_threads_change_nothing(case: ScoreMapCase) -> None:
 def test_features_and_output_may_lie_differently(
     dtype: DType, last: tuple[bool, bool], apart: tuple[bool, bool], level: str
 ) -> None:
-    """One channels-last, one not; one whole, one with gaps between its rows."""
+    """One channels-last, one not; one whole, one with gaps between pixels and rows."""
     case = ScoreMapCase("unlike", (2, 20, 6, 35), 3, dtype)
     features, text = inputs(case)
     want = run(features, text, dtype)
 
     def placed(shape: tuple[int, ...], channels_last: bool, gaps: bool) -> NDArray[Any]:
         n, c, h, w = shape
-        buffer = np.zeros((n, h, w + gaps, c) if channels_last else (n, c, h, w + gaps), want.dtype)
-        return (buffer.transpose(0, 3, 1, 2) if channels_last else buffer)[..., :w]
+        room = 2 * w + 1 if gaps else w
+        buffer = np.zeros((n, h, room, c) if channels_last else (n, c, h, room), want.dtype)
+        whole = buffer.transpose(0, 3, 1, 2) if channels_last else buffer
+        return whole[..., : 2 * w : 2] if gaps else whole
 
     source = placed(features.shape, last[0], apart[0])
     source[...] = features
