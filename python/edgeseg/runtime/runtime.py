@@ -203,9 +203,10 @@ class Runtime:
                 own.
             pixel_format: what arrays of an iterable hold.
             confidence: as for `predict`.
-            latest: label what the source shows now, and pass over frames that came while earlier
-                ones were in work: for cameras and other live sources. Without it, one that is
-                faster than whoever takes the results falls behind, and its server may cut it off.
+            latest: label what the source shows when a result is asked for, one frame at a time,
+                and pass over those that came meanwhile: for cameras and other live sources. Without
+                it, one that is faster than whoever takes the results falls behind, and its server
+                may cut it off.
             reconnect: seconds for which to try to get a lost camera or stream back; 0 gives up at
                 once, inf never.
             timeout: seconds without a frame after which a camera or stream is lost.
@@ -215,21 +216,14 @@ class Runtime:
                 that could be read are given first.
             SourceLostError: an InputError, too: a camera or stream did not come back.
         """
-        depth = 1 if latest else _IN_FLIGHT
+        results = self._of_latest if latest else self._in_order
         if isinstance(source, (str, os.PathLike, int)):
-            with (
-                open_source(source, reconnect=reconnect, timeout=timeout) as opened,
-                prefetch(opened, depth, newest=latest, stop=opened.stop) as decoded,
-            ):
-                read = (as_frame(item.pixels) for item in decoded)
-                yield from self._in_order(read, confidence, stop=opened.stop)
+            with open_source(source, reconnect=reconnect, timeout=timeout) as opened:
+                read = (as_frame(item.pixels) for item in opened)
+                yield from results(read, confidence, stop=opened.stop)
             return
         frames = (self._frame(frame, pixel_format) for frame in _several(source))
-        if not latest:
-            yield from self._in_order(frames, confidence, patience=_PATIENCE)
-            return
-        with prefetch(frames, depth, newest=True, patience=_PATIENCE) as newest:
-            yield from self._in_order(newest, confidence, patience=_PATIENCE)
+        yield from results(frames, confidence, patience=_PATIENCE)
 
     def _in_order(
         self,
@@ -245,6 +239,19 @@ class Runtime:
             with prefetch(begun, _IN_FLIGHT - 1, stop=stop, patience=patience) as pending:
                 for result in pending:
                     yield result.result()
+
+    def _of_latest(
+        self,
+        frames: Iterable[Frame | DeviceFrame],
+        confidence: bool,
+        *,
+        stop: Callable[[], None] | None = None,
+        patience: float | None = None,
+    ) -> Iterator[Result]:
+        """Results of the frames that are newest when a result is asked for; one is in work."""
+        with prefetch(frames, 1, newest=True, stop=stop, patience=patience) as newest:
+            for frame in newest:
+                yield self._label(frame, confidence)
 
     def _frame(self, source: FrameLike, pixel_format: PixelFormat) -> Frame | DeviceFrame:
         if not is_on_device(source):
