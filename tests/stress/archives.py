@@ -10,14 +10,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
+from tests.stress import soak
 from tests.stress.engines import frames
 
+from edgeseg.archive.inputs import Archive, Piece
+from edgeseg.archive.plan import missing_pieces, read_plan, write_plan
+from edgeseg.archive.record import Record, of_piece
 from edgeseg.runtime import Runtime
 
 _CLI = (sys.executable, "-c", "from edgeseg.cli import main; main()")
@@ -77,22 +83,34 @@ def two_workers() -> Iterator[str]:
         cluster.shutdown()
 
 
-def workers_at_work(out: Path) -> dict[int, int]:
-    """Pid of each worker, and how many pieces it has begun in the chunk that it is at."""
-    begun: Counter[int] = Counter()
+@dataclass
+class AtWork:
+    """A worker, by its journal: how many pieces of its chunk it has begun, and the current one."""
+
+    pid: int
+    begun: int = 0
+    input: str | None = None
+
+
+def workers_at_work(out: Path) -> list[AtWork]:
+    found = []
     for journal in (out / ".work").glob("*.journal"):
         try:
             lines = journal.read_text().splitlines()
         except FileNotFoundError:  # done meanwhile
             continue
+        worker = AtWork(0)
         for text in lines:
             try:
                 entry = json.loads(text)
             except ValueError:  # being written
                 continue
             if "begin" in entry:
-                begun[entry["pid"]] += 1
-    return dict(begun)
+                worker = AtWork(entry["pid"], worker.begun + 1, entry["begin"]["input"])
+            else:
+                worker.input = None
+        found.append(worker)
+    return found
 
 
 @dataclass(frozen=True)
@@ -131,33 +149,51 @@ class Labelled:
 
 
 def label_and_kill(
-    archive: Path, out: Path, engine: Path, address: str, *, raylet: bool = False
+    archive: Path,
+    out: Path,
+    engine: Path,
+    address: str,
+    *,
+    raylet: bool = False,
+    deadly: str | None = None,
 ) -> Labelled:
-    """Label on a cluster; when a worker has begun its second piece, kill it (SIGKILL)."""
-    earlier = set(workers_at_work(out))
+    """Label on a cluster; when a worker has begun its second piece, kill it (SIGKILL).
+
+    Args:
+        archive: what to label.
+        out: where to.
+        engine: with what.
+        address: of the cluster.
+        raylet: kill its whole node.
+        deadly: instead, kill every worker that comes to this input.
+    """
+    earlier = {worker.pid for worker in workers_at_work(out)}
     started = time.monotonic()
-    with (out.parent / "errors.txt").open("w+") as errors:
+    with (out.parent / "errors.txt").open("w+") as errors, TemporaryFile("w+") as printed:
         process = subprocess.Popen(
-            command(archive, out, engine, "--address", address),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
+            command(archive, out, engine, "--address", address), stdout=printed, stderr=errors
         )
-        victim = _wait_for_work(process, out, earlier)
-        # A worker's parent is its node's raylet.
-        if raylet:
-            os.kill(_parent(victim), signal.SIGKILL)
-        os.kill(victim, signal.SIGKILL)
-        output, _ = process.communicate(timeout=600)
+        if deadly is None:
+            victim = _wait_for_work(process, out, earlier)
+            if raylet:
+                os.kill(_parent(victim), signal.SIGKILL)  # a worker's parent is its node's raylet
+            os.kill(victim, signal.SIGKILL)
+        while deadly is not None and process.poll() is None:
+            for worker in workers_at_work(out):
+                if worker.input == deadly:
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
+            time.sleep(0.01)
+        process.wait(timeout=600)
+        seconds = time.monotonic() - started
+        printed.seek(0)
         errors.seek(0)
-        said = errors.read()
+        output, said = printed.read(), errors.read()
     if not output.startswith("{"):
         raise RuntimeError(f"{output[:2000]}\n{said}")
-    seconds = time.monotonic() - started
-    seconds = time.monotonic() - started
     lines = [json.loads(text) for text in (out / "labels.jsonl").read_text().splitlines()]
     pieces = Counter((line["input"], line["piece"]) for line in lines)
-    labels, different = compare(archive, out, engine)
+    labels, different = compare(archive, out, engine, without=deadly)
     return Labelled(
         code=process.returncode,
         report=json.loads(output),
@@ -187,7 +223,7 @@ class Interrupted:
 
 def label_and_interrupt(archive: Path, out: Path, engine: Path, *options: str) -> Interrupted:
     """Label; when a worker has begun its second piece, press Ctrl-C."""
-    earlier = set(workers_at_work(out))
+    earlier = {worker.pid for worker in workers_at_work(out)}
     # What was started in the background, as CI may be, ignores Ctrl-C, and so would its children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -211,9 +247,9 @@ def _wait_for_work(process: subprocess.Popen[str], out: Path, earlier: set[int])
     """Pid of a worker that is at its second piece; not of one of an earlier run."""
     end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
-        for pid, begun in workers_at_work(out).items():
-            if begun >= 2 and pid not in earlier:
-                return pid
+        for worker in workers_at_work(out):
+            if worker.begun >= 2 and worker.pid not in earlier:
+                return worker.pid
         time.sleep(0.002)
     process.kill()
     raise RuntimeError(f"no worker was seen at work: {process.communicate()[0]}")
@@ -223,8 +259,13 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def compare(archive: Path, out: Path, engine: Path) -> tuple[int, int]:
-    """Label PNGs there are, and how many are missing or not as one Runtime gives them."""
+def compare(
+    archive: Path, out: Path, engine: Path, *, without: str | None = None
+) -> tuple[int, int]:
+    """Label PNGs there are, and how many are missing, too many, or not as one Runtime gives them.
+
+    Of the input `without` there are to be none.
+    """
     runtime = Runtime(engine, device="cpu", threads=1)
     expected = 0
     different = 0
@@ -240,6 +281,8 @@ def compare(archive: Path, out: Path, engine: Path) -> tuple[int, int]:
         if path.name != "text.png":
             check(out / path.relative_to(archive), path)
     for path in sorted(archive.rglob("*.avi")):
+        if str(path.relative_to(archive)) == without:
+            continue
         capture = cv2.VideoCapture(str(path))
         index = 0
         while (read := capture.read())[0]:
@@ -247,3 +290,40 @@ def compare(archive: Path, out: Path, engine: Path) -> tuple[int, int]:
             index += 1
     found = sum(1 for _ in out.rglob("*.png"))
     return found, different + abs(found - expected)
+
+
+def plan_memory(folder: Path, images: int) -> tuple[int, float]:
+    """Find and plan so many images, then look each up in a record that has them all.
+
+    Returns:
+        Bytes by which this process grew at most, and seconds.
+    """
+    source = folder / "many"
+    for index in range(images):
+        if index % 1000 == 0:
+            drive = source / f"{index // 1000:05d}"
+            drive.mkdir(parents=True)
+            first = drive / "0.png"
+            first.write_bytes(b"never read")
+        else:
+            os.link(first, drive / f"{index}.png")
+    started = time.monotonic()
+    before = peak = soak.resident()
+    with Record(folder / "planned") as record:
+        record.work.mkdir()
+        plan = write_plan(
+            record.work / "0.plan", missing_pieces(Archive(source), record, redo=False)
+        )
+        for chunk in batched(read_plan(plan.path), 1000):
+            lines = [of_piece(p, frames=1, size=(1, 1), areas={}, error=None) for p in chunk]
+            assert len(record.add(lines)) == len(chunk)
+            peak = max(peak, soak.resident())
+        assert not any(True for _ in missing_pieces(Archive(source), record, redo=False))
+        assert record.totals().inputs == images
+        peak = max(peak, soak.resident())
+    return peak - before, time.monotonic() - started
+
+
+def batched(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
+    while batch := list(islice(pieces, size)):
+        yield batch

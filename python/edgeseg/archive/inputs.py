@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from edgeseg.errors import InputError
@@ -73,18 +74,28 @@ class Piece:
     labels: str
 
 
-def pieces(found: Input, count: int) -> Iterator[Piece]:
-    """All pieces of an input that has `count` of them."""
-    for index in range(count):
+def pieces(found: Input, number: int) -> Iterator[Piece]:
+    """All pieces of an input that has so many of them."""
+    for index in range(number):
         yield Piece(
             input=found.path,
             piece=index,
-            pieces=count,
+            pieces=number,
             first_frame=index * SPAN,
             bytes=found.bytes,
             mtime_ns=found.mtime_ns,
             labels=found.labels,
         )
+
+
+def label_paths(out: Path, piece: Piece) -> Iterator[Path]:
+    """Where the labels of a piece go, frame after frame; those of a video's last have no end."""
+    if is_image(piece.input):
+        yield out / piece.labels
+        return
+    last = piece.piece == piece.pieces - 1
+    for frame in count() if last else range(SPAN):
+        yield out / piece.labels / f"{piece.first_frame + frame:06d}.png"
 
 
 def count_pieces(archive: Path, found: Input) -> int:

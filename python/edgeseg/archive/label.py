@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgeseg import _core, errors
 from edgeseg.archive.cluster import connected, room
-from edgeseg.archive.inputs import Archive, Piece, is_image
+from edgeseg.archive.inputs import Archive, Piece, is_image, label_paths
 from edgeseg.archive.plan import Plan, missing_pieces, read_plan, write_plan
 from edgeseg.archive.record import Header, Line, Record, of_piece
 from edgeseg.archive.worker import Job, Labeller, Loaded, probe, sha256
@@ -280,6 +280,7 @@ class _Run:
             for piece in unfinished:
                 logger.warning("a worker died at %s, others do its work", printable(_name(piece)))
                 if died_at[piece] == _DEATHS:
+                    _discard_labels(self._job.out, piece)
                     self._count(self._record.add([_deadly(piece)]))
             left = (p for p in read_plan(self._plan.path) if not self._record.contains(p))
             self._plan = write_plan(self._record.work / f"{number}.plan", left)
@@ -355,6 +356,14 @@ class _Run:
     def _count(self, lines: list[Line]) -> None:
         self._pieces += len(lines)
         self.frames += sum(line.frames for line in lines)
+
+
+def _discard_labels(out: Path, piece: Piece) -> None:
+    """Remove what workers made of a piece before they died: no line speaks of it."""
+    for path in label_paths(out, piece):
+        if not path.exists():
+            return
+        path.unlink()
 
 
 def _deadly(piece: Piece) -> Line:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import _core
-from edgeseg.archive.inputs import SPAN, Piece, is_image
+from edgeseg.archive.inputs import SPAN, Piece, is_image, label_paths
 from edgeseg.archive.plan import read_plan
 from edgeseg.archive.record import WORK, Line, of_piece
 from edgeseg.errors import EdgesegError, EngineError, InputError
@@ -178,14 +178,12 @@ class Labeller:
             OutputError: they cannot be written.
         """
         tally = _Tally(self._runtime.classes)
-        target = self._job.out / piece.labels
         error: str | None = None
         try:
             self._check_unchanged(piece)
             with self._frames(piece) as frames:
-                for index, pixels in frames:
+                for pixels, path in zip(frames, label_paths(self._job.out, piece), strict=False):
                     result = self._runtime.predict(pixels)
-                    path = target if is_image(piece.input) else target / f"{index:06d}.png"
                     make_folder(path.parent)
                     result.save(path, "labels")
                     tally.add(result.labels, result.areas())
@@ -199,11 +197,11 @@ class Labeller:
         )
 
     @contextmanager
-    def _frames(self, piece: Piece) -> Iterator[Iterator[tuple[int, NDArray[np.uint8]]]]:
-        """Index and pixels of each frame, decoded ahead."""
+    def _frames(self, piece: Piece) -> Iterator[Iterator[NDArray[np.uint8]]]:
+        """The frames of a piece, decoded ahead."""
         path = self._job.archive / piece.input
         if is_image(piece.input):
-            yield iter([(0, read_image(path))])
+            yield iter([read_image(path)])
             return
         if self._spans is None or not self._spans.leads_to(piece):
             if self._spans is not None:
@@ -211,7 +209,7 @@ class Labeller:
             self._spans = None
             self._spans = _Spans(path, piece)
         with prefetch(self._spans.frames(piece), _READ_AHEAD) as frames:
-            yield ((frame.index, frame.pixels) for frame in frames)
+            yield (frame.pixels for frame in frames)
 
     def _check_unchanged(self, piece: Piece) -> None:
         path = self._job.archive / piece.input
