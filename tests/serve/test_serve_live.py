@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.mjpeg_server import MjpegCamera, Visit
 from tests.serve.conftest import Served, encoded, eventually, serving
 from typer.testing import CliRunner
 
@@ -201,6 +202,27 @@ def test_a_lost_source_is_told_and_comes_back(
         assert all("does not exist" in loss for loss in losses)
         assert back == "drive is back"
         assert "secret-place" not in served.get("/engine").body.decode()
+
+
+def test_a_camera_that_breaks_off_comes_back(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(live, "_RETRY", (0.5,))
+    first, second = Visit(frames=20), Visit(frames=20, then="hang")
+    with MjpegCamera(first, first, second) as camera:
+        url = camera.url.replace("http://", "http://user:secret@")
+        with serving(runtime, url) as served, Watcher(served, "/live") as watcher:
+            events = watcher.events()
+            states = [next(events)["state"]]  # of the second visit; the first was a look
+            while states[-2:] != ["lost", "live"]:
+                event = next(events)
+                assert "secret" not in json.dumps(event)
+                states.append(event["state"])
+            assert "secret" not in served.get("/engine").body.decode()
+            time.sleep(0.6)  # now it hangs
+            started = time.monotonic()
+        assert time.monotonic() - started < 3
 
 
 def test_a_damaged_picture_is_passed_over(runtime: Runtime, folder: Path) -> None:

@@ -43,9 +43,6 @@ _PAGE = {
 }
 
 
-_ENDING = RefusedError(503, "the server is ending; try again once it runs", 10)
-
-
 @dataclass(frozen=True)
 class Limits:
     """What one request may ask for.
@@ -231,8 +228,9 @@ class _Service:
 
     async def _answer(self, request: Request, body: bytearray, output: Output) -> Answer:
         """Labels in time, or not at all where the client hangs up."""
+        ending = RefusedError(503, "the server is ending; try again once it runs", 10)
         if self._stopping.is_set():
-            raise _ENDING
+            raise ending
         work = self._desk.submit(body, output)
         gone = asyncio.create_task(_hung_up(request))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -242,7 +240,7 @@ class _Service:
                 first, timeout=self._limits.timeout, return_when=asyncio.FIRST_COMPLETED
             )
             if stopping.done():
-                raise _ENDING
+                raise ending
             if work.done():
                 return work.result()
             if gone.done():
