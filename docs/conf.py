@@ -21,6 +21,8 @@ extensions = [
 ]
 myst_heading_anchors = 3
 default_role = "py:obj"  # `name` in a docstring is a link where there is such a thing
+autoclass_content = "both"  # the constructor's arguments, too
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 90
@@ -35,6 +37,17 @@ def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = generated.links(source[0], Path(app.srcdir), Path(app.srcdir, page).parent)
 
 
+def _mark_examples(
+    app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]
+) -> None:
+    """An indented block below a paragraph is an example, which reStructuredText wants told."""
+    for index in range(len(lines) - 1, 1, -1):
+        above, blank, line = lines[index - 2 : index + 1]
+        if line.startswith("    ") and not blank and above and not above.startswith((" ", "-")):
+            lines[index:index] = ["::", ""]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _prepare)
+    app.connect("autodoc-process-docstring", _mark_examples, priority=400)  # before napoleon

@@ -46,8 +46,9 @@ class Page:
         self.path = path
         self.folder = folder
         self._left = blocks(path)
+        self._said = folder / ".said"  # what the last command printed
         self._names: dict[str, object] = {"__name__": "__main__"}
-        self._endless: list[subprocess.Popen[bytes]] = []
+        self._endless: list[tuple[subprocess.Popen[bytes], Path]] = []
         self._broken: Block | None = None
         text = shrunk(path.read_text("utf-8"))
         for name, make in STAND_INS.items():
@@ -68,11 +69,13 @@ class Page:
             self._broken = None
 
     def close(self) -> None:
-        """Interrupt what still runs, and see that it ends."""
-        for process in self._endless:
+        """Interrupt what runs until then, and see that it did and that it ends."""
+        ended = [said.read_text() for process, said in self._endless if process.poll() is not None]
+        for process, _ in self._endless:
             process.send_signal(signal.SIGINT)
-        for process in self._endless:
-            process.wait(30)
+        for process, _ in self._endless:
+            process.wait(60)
+        assert not ended, f"ended by itself:\n{ended[0]}"
 
     def _run(self, block: Block) -> None:
         code = shrunk(block.code)
@@ -88,8 +91,11 @@ class Page:
                 lines = "\n" * (block.line - 1) + code
                 with contextlib.chdir(self.folder):
                     exec(compile(lines, str(block.page), "exec"), self._names)
+            case "sh" if block.endless:
+                said = self.folder / f".said-{block.line}"
+                self._endless.append((self._start(f"exec {code}", said), said))
             case "sh":
-                self._shell(code, endless=block.endless)
+                self._shell(code)
             case "toml":
                 tomllib.loads(code)
             case "json":
@@ -97,54 +103,62 @@ class Page:
             case "cpp":
                 _compile_cpp(code)
 
-    def _shell(self, code: str, *, endless: bool) -> None:
+    def _shell(self, code: str) -> None:
+        if "<<" in code:  # a file between the lines
+            self._bash(code)
+            return
         script: list[str] = []  # consecutive lines for bash
-        for line in [] if "<<" in code or endless else code.replace("\\\n", " ").splitlines():
+        for line in code.replace("\\\n", " ").splitlines():
             if line.startswith("edgeseg ") and not _SHELL.search(line.partition(" #")[0]):
                 self._bash("\n".join(script))
                 script = []
                 self._edgeseg(shlex.split(line, comments=True))
             else:
                 script.append(line)
-        if endless:
-            script = [f"exec {code}"]
-        elif "<<" in code:
-            script = [code]
-        self._bash("\n".join(script), endless=endless)
+        self._bash("\n".join(script))
 
-    def _bash(self, script: str, *, endless: bool = False) -> None:
+    def _bash(self, script: str) -> None:
         if not script.strip():
             return
+        process = self._start(script, self._said)
+        try:
+            process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        self._check(script, process.wait())
+
+    def _start(self, script: str, said: Path) -> subprocess.Popen[bytes]:
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
         }
-        command = ["bash", "-euo", "pipefail", "-c", script]
-        if endless:
-            process = subprocess.Popen(command, cwd=self.folder, env=environment)
-            self._endless.append(process)
-            return
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=COMMAND_SECONDS,
-        )
-        assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}"
+        # What runs in the background, as CI may, ignores Ctrl-C, and so would what it starts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with said.open("w") as file:
+                return subprocess.Popen(
+                    ["bash", "-euo", "pipefail", "-c", script],
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # so that all that it starts can be ended
+                )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _edgeseg(self, words: list[str]) -> None:
-        said = self.folder / ".said"
-        process = forks.Process(target=_command, args=(words, self.folder, said))
+        process = forks.Process(target=_command, args=(words, self.folder, self._said))
         process.start()
         process.join(COMMAND_SECONDS)
         if process.exitcode is None:
             process.kill()
-        assert process.exitcode == 0, (
-            f"{shlex.join(words)}\nended with {process.exitcode}:\n{said.read_text()}"
-        )
+            process.join()
+        self._check(shlex.join(words), process.exitcode)
+
+    def _check(self, command: str, code: int | None) -> None:
+        assert code == 0, f"{command}\nended with {code}:\n{self._said.read_text()}"
 
 
 def runs(block: Block) -> bool:

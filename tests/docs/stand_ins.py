@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, copytree
 from typing import TYPE_CHECKING
 
 import cv2
@@ -116,6 +116,11 @@ def clip_weights(path: Path) -> None:
     torch.save({name: tensor.half() for name, tensor in tower.state_dict().items()}, path)
 
 
+def ros2(path: Path) -> None:
+    """A package of ROS 2, as far as a page needs it."""
+    copytree(Path(__file__).parent / "ros2" / path.name, path)
+
+
 STAND_INS: Mapping[str, Callable[[Path], None]] = {
     "street.jpg": picture,
     "photo.jpg": picture,
@@ -127,6 +132,8 @@ STAND_INS: Mapping[str, Callable[[Path], None]] = {
     "STDCNet813M_73.91.tar": official_backbone,
     "stdc1.pt": backbone,
     "clip.pt": clip_weights,
+    "rclpy": ros2,
+    "sensor_msgs": ros2,
     "model_maxmIOU50.pth": official_network,
 }
 """By the name that a page uses."""

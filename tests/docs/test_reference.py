@@ -11,11 +11,13 @@ import pytest
 from tests.docs.blocks import ROOT
 
 import edgeseg
+import edgeseg.archive
 import edgeseg.data
 import edgeseg.evaluate
 import edgeseg.export
 import edgeseg.models
 import edgeseg.runtime
+import edgeseg.serve
 import edgeseg.synthetic
 import edgeseg.video
 from edgeseg.cli import app
@@ -25,11 +27,13 @@ from edgeseg.recipes import PRESETS, TrainConfig
 REFERENCE = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("*.rst"))
 PUBLIC = (
     edgeseg,
+    edgeseg.archive,
     edgeseg.data,
     edgeseg.evaluate,
     edgeseg.export,
     edgeseg.models,
     edgeseg.runtime,
+    edgeseg.serve,
     edgeseg.synthetic,
     edgeseg.video,
 )
