@@ -147,7 +147,7 @@ def test_giving_up_on_one_that_hangs_while_it_is_opened() -> None:
         open_source(camera.url, reconnect=1) as source,
     ):
         started = time.monotonic()
-        with pytest.raises(SourceLostError, match=r"back in 1 s: it did not open within 0\.\d+ s"):
+        with pytest.raises(SourceLostError, match="back in 1 s: it was still being opened"):
             look(source, 10)
     assert time.monotonic() - started < 30
 

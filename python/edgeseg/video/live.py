@@ -84,9 +84,11 @@ class Connection:
             Lost: it cannot be opened.
         """
         allowed = max(self.timeout, OPEN_S)
-        seconds = min(seconds, allowed)
         self._due = time.monotonic() + allowed
-        self._call(self._open, seconds, f"it did not open within {seconds:.3g} s")
+        if seconds < allowed:
+            self._call(self._open, seconds, "it was still being opened")
+        else:
+            self._call(self._open, allowed, f"it did not open within {allowed:g} s")
 
     def read(self) -> NDArray[np.uint8]:
         """The next frame.
@@ -286,11 +288,12 @@ class LiveSource:
             reason,
             patience,
         )
-        while True:
+        give_up = lost + self._reconnect
+        while (left := give_up - time.monotonic()) > 0:
             pause = min(_PAUSES_S[min(self._attempts, len(_PAUSES_S) - 1)], self._reconnect / 4)
             self._attempts += 1
-            self._connection.pause(pause)
-            left = lost + self._reconnect - time.monotonic()
+            self._connection.pause(min(pause, left))
+            left = give_up - time.monotonic()
             if left <= 0:
                 break
             try:
