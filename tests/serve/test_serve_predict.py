@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ def test_labels_are_those_of_the_runtime(
     expected = runtime.predict(data).labels
     assert len(np.unique(expected)) == 3
     np.testing.assert_array_equal(decoded(response.body), expected)
+
+
+def test_a_progressive_jpeg(served: Served) -> None:
+    assert served.predict(PROGRESSIVE, kind="image/jpeg").status == 200
 
 
 def test_a_picture_is_turned_upright(
@@ -138,6 +143,10 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
 
 JPEG = encoded(np.full((40, 60, 3), 90, np.uint8), ".jpg")
 PNG = encoded(np.full((40, 60, 3), 90, np.uint8))
+PROGRESSIVE = cv2.imencode(
+    ".jpg", np.full((40, 60, 3), 90, np.uint8), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+)[1].tobytes()
+LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 BAD: dict[str, tuple[bytes, int, str]] = {
     "empty": (b"", 400, "empty"),
     "noise": (bytes(range(256)) * 4, 422, "no picture"),
@@ -150,6 +159,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "a WebP without pixels": (webp_of(300, 300), 422, ""),
     "a GIF": (b"GIF89a" + b"\1\0\1\0\0\0\0;", 422, "no picture"),
     "a TIFF": (encoded(np.zeros((4, 4, 3), np.uint8), ".tiff"), 422, "no picture"),
+    "a JPEG of many scans": (PROGRESSIVE[:-2] + LAST_SCAN * 100 + PROGRESSIVE[-2:], 422, "scans"),
     "too large": (b"\xff" * 300_001, 413, "--max-body"),
 }
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "applicat
 """What a body may be; its first bytes decide which picture format it is."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_MOST_SCANS = 64  # of a progressive JPEG, which is decoded anew with each; encoders make ten
 _AT_ONCE = 2  # one in the network, one being decoded or encoded
 _WAITING = 16
 
@@ -79,21 +79,18 @@ class Desk:
         self.pending += 1
 
         def over(_: Future[Answer]) -> None:
-            self.pending -= 1
+            with suppress(RuntimeError):  # the loop is closed: nobody counts any more
+                loop.call_soon_threadsafe(self._leave)
 
-        work.add_done_callback(partial(_call_soon, loop, over))
+        work.add_done_callback(over)
         return asyncio.wrap_future(work)
+
+    def _leave(self) -> None:
+        self.pending -= 1
 
     def close(self) -> None:
         """Let go of what waits; what is in work ends by itself."""
         self._workers.shutdown(wait=False, cancel_futures=True)
-
-
-def _call_soon(
-    loop: asyncio.AbstractEventLoop, call: Callable[[Future[Answer]], None], done: Future[Answer]
-) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, done)
 
 
 def label(runtime: Runtime, body: bytearray, output: Output, max_pixels: int) -> Answer:
@@ -136,6 +133,10 @@ def _check_header(body: bytearray, max_pixels: int) -> None:
         raise RefusedError(
             422, "the picture's header is damaged; send the whole file again"
         ) from error
+    if body.startswith(b"\xff\xd8") and body.count(b"\xff\xda") > _MOST_SCANS:
+        raise RefusedError(
+            422, f"the JPEG has more than {_MOST_SCANS} scans; save it anew with another program"
+        )
     if width * height > max_pixels:
         raise RefusedError(413, _too_many(f"{width}×{height} pixels", max_pixels))
 
