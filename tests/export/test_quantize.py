@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino as ov
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -139,6 +140,23 @@ def test_it_computes_in_integers(engine: Path) -> None:
     assert graph.count(b'type="FakeQuantize"') > convolutions > 30
     assert str(Path.cwd()).encode() not in graph
     assert b"/tmp/" not in graph
+
+
+def test_every_weight_is_an_integer_those_of_depthwise_convolutions_too(engine: Path) -> None:
+    with open_engine(engine) as file:
+        weights = ov.Tensor(np.frombuffer(file.part(INT8[1]), np.uint8))
+        model = ov.Core().read_model(bytes(file.part(INT8[0])), weights)
+
+    def stored(node: ov.Node) -> str:
+        while node.get_type_name() != "Constant":
+            node = node.input_value(0).get_node()
+        return str(node.get_element_type().to_string())
+
+    kinds = ("Convolution", "GroupConvolution")
+    convolutions = [node for node in model.get_ops() if node.get_type_name() in kinds]
+    assert {node.get_type_name() for node in convolutions} == set(kinds)
+    for node in convolutions:
+        assert stored(node.input_value(1).get_node()) == "i8", node.get_friendly_name()
 
 
 def test_the_float_target_stays_and_its_bytes_too(float_engine: Path, engine: Path) -> None:
