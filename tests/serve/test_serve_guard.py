@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -145,6 +146,30 @@ def test_a_request_that_does_not_begin_is_given_up(
         assert received(idle).startswith(b"HTTP/1.1 200 ")  # and hangs up later
         for client in (silent, dripping, idle):
             client.close()
+
+
+@pytest.mark.parametrize("drain", [0.0, 20.0])
+def test_the_rest_of_a_refused_body_is_taken_for_a_while(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, drain: float
+) -> None:
+    monkeypatch.setattr(server, "_IDLE", 0.2)
+    monkeypatch.setattr(server, "_DRAIN", drain)
+    with (
+        serving(runtime, limits=Limits(max_body=0.1)) as served,
+        socket.create_connection(("127.0.0.1", served.port), 10) as client,
+    ):
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 200000\r\n\r\n"
+        )
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                client.sendall(bytes(10_000))
+                sent += 10_000
+                time.sleep(0.05)
+            assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+    assert (sent == 200_000) == (drain > 0)
 
 
 def test_a_client_that_takes_nothing_is_given_up(

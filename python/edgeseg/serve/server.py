@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import json
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from edgeseg.serve.live import Live
 logger = logging.getLogger("edgeseg")
 
 _IDLE = 10.0  # seconds for a request's head, and between two requests
+_DRAIN = 60.0  # seconds for the rest of a body that was refused: many clients read no answer before
 _STALL = 10.0  # seconds that a client may take nothing of what is sent
 _CONNECTIONS = 256
 _SEND_BUFFER = 256 * 1024  # in the kernel, a connection: a slow watcher is not to see the past
@@ -116,6 +118,7 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def _expect_request(self) -> None:
+        self._since = self.loop.time()
         self._waiting = self.loop.call_later(_IDLE, self._expire, self.cycle)
 
     def _expire(self, cycle: Any) -> None:
@@ -125,6 +128,8 @@ class Connection(H11Protocol):
             self._expect_request()
         elif self.cycle is None:
             self._refuse(408, f"no whole request head came within {_IDLE:g} s; send it at once")
+        elif self.conn.their_state is h11.SEND_BODY and self.loop.time() - self._since < _DRAIN:
+            self._waiting = self.loop.call_later(_IDLE, self._expire, cycle)
         else:
             self.transport.abort()
 
@@ -163,7 +168,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=int(_IDLE),
+                timeout_keep_alive=math.ceil(_IDLE),
                 timeout_graceful_shutdown=2,
             )
         )
