@@ -29,7 +29,7 @@ _SHELL = re.compile(r"[|&;<>$`*]")
 
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(
-    ["edgeseg.cli", "edgeseg.train", "edgeseg.export.engine", "torch.utils.tensorboard"]
+    ["edgeseg.cli", "edgeseg.train", "edgeseg.export.engine", "torch.export", "onnxscript"]
 )
 
 

@@ -140,12 +140,12 @@ STAND_INS: Mapping[str, Callable[[Path], None]] = {
 
 SHRINKS: tuple[tuple[str, str, str], ...] = (
     (r"^pip install .*$", "true", "the tests' environment has it"),
-    (r"^edgeseg train [^#\n]*", r"\g<0> --iterations 2 --set batch_size=2", "two steps"),
+    (r"^edgeseg train [^#\n]*", r"\g<0> --iterations 2 --set batch_size=2 ", "two steps"),
     (r"(?<=--size )(320x240|640x480|960x720|1024x512)", "96x64", "small networks"),
     (r"--encoder clip-rn50", r"\g<0> --encoder-weights clip.pt", "no download"),
-    (r"^edgeseg text --dataset [^#\n]*", r"\g<0> --weights clip.pt", "no download"),
-    (r"^edgeseg bench [^#\n]*", r"\g<0> --seconds 0.2", "a glance"),
-    (r"^edgeseg quantize [^#\n]*", r"\g<0> --frames 4", "four frames"),
+    (r"^edgeseg text --dataset [^#\n]*", r"\g<0> --weights clip.pt ", "no download"),
+    (r"^edgeseg bench [^#\n]*", r"\g<0> --seconds 0.2 ", "a glance"),
+    (r"^edgeseg quantize [^#\n]*", r"\g<0> --frames 4 ", "four frames"),
     (r"range\(80\).*range\(80, 96\)", 'range(6), "val": range(80, 82)', "few pictures"),
     (r"height=240, width=320", "height=64, width=96", "small pictures"),
     (r"stream\(0,", 'stream("drive.mp4",', "no camera: a video in its place"),
