@@ -25,6 +25,7 @@ autoclass_content = "both"  # the constructor's arguments, too
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+napoleon_attr_annotations = False  # the signature has them
 python_maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 

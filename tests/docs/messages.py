@@ -17,13 +17,14 @@ PACKAGE = ROOT / "python" / "edgeseg"
 GAP = "…"
 """Where a message has something that varies."""
 
-_ERRORS = {
+ERRORS = {
     name
     for name, value in vars(errors).items()
     if inspect.isclass(value) and issubclass(value, errors.EdgesegError)
 }
+"""Names of the errors' classes."""
 # `error` is an argument's name where the caller chooses between two of them.
-_SPEAKERS = _ERRORS | {"error", "warning"}
+_SPEAKERS = ERRORS | {"error", "warning"}
 _PERCENT = re.compile(r"%[.\d]*[sdf]")  # where a logger's message varies
 
 

@@ -78,7 +78,8 @@ class Page:
         assert not ended, f"ended by itself:\n{ended[0]}"
 
     def _run(self, block: Block) -> None:
-        code = shrunk(block.code)
+        joined = block.code.replace("\\\n", " ") if block.language == "sh" else block.code
+        code = shrunk(joined)
         if block.file is not None:
             target = self.folder / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ class Page:
             self._bash(code)
             return
         script: list[str] = []  # consecutive lines for bash
-        for line in code.replace("\\\n", " ").splitlines():
+        for line in code.splitlines():
             if line.startswith("edgeseg ") and not _SHELL.search(line.partition(" #")[0]):
                 self._bash("\n".join(script))
                 script = []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 
 from tests.docs.blocks import ROOT
-from tests.docs.messages import Message, messages
+from tests.docs.messages import ERRORS, Message, messages
 
 MESSAGES = list(messages())
 _ITEM = re.compile(r"^- ((?:`[^`]+`(?: ·\s)?)+)", re.MULTILINE)
+PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
 FRAGMENTS = [
-    fragment
-    for item in _ITEM.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))
-    for fragment in re.findall(r"`([^`]+)`", item)
+    fragment for item in _ITEM.findall(PAGE) for fragment in re.findall(r"`([^`]+)`", item)
 ]
 
 
@@ -24,6 +23,10 @@ def test_every_message_is_in_the_index() -> None:
 def test_the_index_has_no_other() -> None:
     unknown = [f for f in FRAGMENTS if not any(message.has(f) for message in MESSAGES)]
     assert not unknown, "the package no longer says this; mend docs/errors.md"
+
+
+def test_every_class_is_in_the_table() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == ERRORS - {"EdgesegError"}
 
 
 def test_messages_are_found() -> None:
