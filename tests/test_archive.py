@@ -19,11 +19,12 @@ from tests.stress.engines import frames
 from edgeseg import _core
 from edgeseg.archive import inputs, label_archive, worker
 from edgeseg.archive import plan as archive_plan
+from edgeseg.archive import record as record_module
 from edgeseg.archive.inputs import SPAN, Archive, Piece, count_pieces, pieces
 from edgeseg.archive.plan import missing_pieces, read_plan, write_plan
 from edgeseg.archive.record import Header, Line, Record, from_json, of_piece
 from edgeseg.archive.worker import Job, Journal, Labeller, computed, load, probe, sha256
-from edgeseg.errors import EngineError, InputError
+from edgeseg.errors import EngineError, InputError, OutputError
 from edgeseg.runtime import Runtime
 
 
@@ -183,6 +184,34 @@ def test_journals_of_dead_workers_are_taken(folder: Path, tmp_path: Path) -> Non
     assert files == ["0001.png", "labels.jsonl"]
 
 
+def test_a_full_disk_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    touch(folder / "a.jpg")
+    with pytest.raises(OutputError, match="No space left"), Journal(Path("/dev/full")) as journal:
+        journal.begin(Piece("a.jpg", 0, 1, 0, 1, 1, "a.png"))
+    with Record(tmp_path / "out") as record:
+        todo = plan(folder, record)
+        record._file.close()
+        record._file = Path("/dev/full").open("wb")  # noqa: SIM115
+        with pytest.raises(OutputError, match=r"labels\.jsonl: No space left .* free space"):
+            record.add(map(line, todo))
+
+
+def test_a_record_that_was_replaced_before_it_was_locked_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `drop_stale` of another run does, which lets go of the old file then."""
+    out = tmp_path / "out"
+
+    def lock_late(_: object) -> bool:
+        (out / "other").touch()
+        (out / "other").rename(out / "labels.jsonl")
+        return True
+
+    monkeypatch.setattr(record_module, "_lock", lock_late)
+    with pytest.raises(InputError, match="another run writes into"):
+        Record(out)
+
+
 def test_chunks_cover_a_plan_once(tmp_path: Path) -> None:
     image = Piece("a.jpg", 0, 1, 0, 1, 1, "a.png")
     span = Piece("b.avi", 0, 9, 0, 1, 1, "b.avi")
@@ -288,6 +317,22 @@ def test_an_input_that_changes_meanwhile_is_not_recorded_as_labelled(
     assert "cannot see" in str(entry.error)
 
 
+def test_what_nobody_foresaw_is_told_of_its_input(
+    folder: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised, it would count as a dead worker, three times over."""
+
+    def predict(*_: object) -> None:
+        raise RuntimeError("as OpenVINO does")
+
+    cv2.imwrite(str(folder / "a.png"), frames(1, ((64, 96),))[0])
+    monkeypatch.setattr(Runtime, "predict", predict)
+    (item,) = Archive(folder)
+    (entry,) = run(job, list(pieces(item, 1)))
+    assert (entry.frames, entry.size) == (0, None)
+    assert entry.error == "a.png: unforeseen RuntimeError: as OpenVINO does"
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -385,7 +430,7 @@ def cluster() -> Iterator[str]:
 def test_a_cluster_labels_every_input_once_though_interrupted_and_a_node_killed(
     folder: Path, tmp_path: Path, tiny_engine: Path, cluster: str
 ) -> None:
-    broken = archives.make_archive(folder, 60, 300)
+    broken = archives.make_archive(folder, 60, 60)
     out = tmp_path / "out"
     ending = archives.label_and_interrupt(folder, out, tiny_engine, "--address", cluster)
     assert ending.code == 130, ending.output
@@ -397,11 +442,11 @@ def test_a_cluster_labels_every_input_once_though_interrupted_and_a_node_killed(
     failures = done.report["failures"]
     assert isinstance(failures, list)
     assert {failure["input"] for failure in failures} == broken
-    assert isinstance(done.report["deaths"], int)
-    assert done.report["deaths"] >= 1
-    assert done.report["frames"] == done.labels == 60 + 300 + 40
+    assert isinstance(done.report["abandoned"], int)
+    assert done.report["abandoned"] >= 1
+    assert done.report["frames"] == done.labels == 60 + 60 + 40
     assert (done.lines, done.repeated, done.different) == (64, 0, 0)
     assert not list(out.rglob(".*"))
 
     again = label_archive(folder, out, tiny_engine, address=cluster, threads=1)  # without Ray
-    assert (again.frames, again.frames_now, again.failed) == (400, 0, 3)
+    assert (again.frames, again.frames_now, again.failed) == (160, 0, 3)

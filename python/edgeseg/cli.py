@@ -913,8 +913,8 @@ def _print_archive(report: ArchiveReport, as_json: bool) -> None:
         f"{report.labelled} of {report.inputs} inputs labelled, {report.frames} frames "
         f"({report.frames_now} now, in {report.seconds:.0f} s) with the {report.computed}"
     )
-    if report.deaths:
-        _print_line(f"{report.deaths} times a worker died, and others did its work")
+    if report.abandoned:
+        _print_line(f"{report.abandoned} chunks were left by workers that died, others did them")
     if report.others:
         _print_line(f"{report.others} other files are neither images nor videos by name")
     if report.gone:

@@ -77,7 +77,8 @@ def two_workers() -> Iterator[str]:
     )
     try:
         for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=memory)
+            cluster.add_node(wait=False, num_cpus=1, object_store_memory=memory)
+        cluster.wait_for_nodes()
         yield cluster.address
     finally:
         cluster.shutdown()
@@ -142,8 +143,8 @@ class Labelled:
         return (
             f"{report['inputs']} inputs, {report['labelled']} labelled, {report['failed']} failed; "
             f"{report['frames']} frames, {self.labels} label files, {self.different} not as serial;"
-            f" {self.lines} lines, {self.repeated} repeated; {report['deaths']} chunks of a killed "
-            f"{'node' if self.raylet else 'worker'} done by others; exit code {self.code}, "
+            f" {self.lines} lines, {self.repeated} repeated; {report['abandoned']} chunks of a "
+            f"killed {'node' if self.raylet else 'worker'} done by others; exit code {self.code}, "
             f"{self.seconds:.0f} s"
         )
 

@@ -73,7 +73,7 @@ class ArchiveReport:
         frames_now: labels that this run made.
         others: files of the archive that are neither images nor videos by name.
         gone: recorded inputs that are no longer in the archive; not in the counts above.
-        deaths: workers that died during the run; others did their work.
+        abandoned: chunks of work that a worker left as it died; others did them.
         computed: target, backend and number format.
         seconds: from the first to the last label, starting the workers included.
         record: `labels.jsonl`.
@@ -87,7 +87,7 @@ class ArchiveReport:
     frames_now: int
     others: int
     gone: int
-    deaths: int
+    abandoned: int
     computed: str
     seconds: float
     record: str
@@ -122,8 +122,8 @@ def label_archive(
         archive: the folder of inputs.
         out: the folder of labels; made if it is not there.
         engine: the engine file; None is the packaged CamVid engine.
-        address: of a Ray cluster, e.g. "10.0.0.1:6379"; None starts workers on this machine, or
-            uses the Ray that this process is connected to.
+        address: of a Ray cluster, e.g. "10.0.0.1:6379"; None starts workers on this machine. A
+            process that is connected to Ray already uses that.
         workers: how many; None is as many as there are CPUs, or GPUs, for.
         threads: CPU threads, and Ray's num_cpus, of each.
         gpus: Ray's num_gpus of each, which then runs on a GPU; 0 is the CPU.
@@ -168,7 +168,7 @@ def label_archive(
         make_folder(record.work)
         write_atomically(record.work / "token", [job.token.encode()])
         record.take_journals()  # of a run that was killed
-        plan = write_plan(record.work / "0.plan", missing_pieces(inputs, record, redo=redo))
+        plan = write_plan(_plan_path(record, job, 0), missing_pieces(inputs, record, redo=redo))
         _settle_stale(record, redo=redo)
         run = _Run(job, record, plan, on_progress)
         started = time.monotonic()
@@ -189,7 +189,7 @@ def label_archive(
             frames_now=run.frames,
             others=inputs.others.total(),
             gone=totals.gone,
-            deaths=run.deaths,
+            abandoned=run.abandoned,
             computed=header.computed,
             seconds=time.monotonic() - started,
             record=str(record.path),
@@ -246,12 +246,12 @@ class _Run:
 
     Attributes:
         frames: labels that were made.
-        deaths: chunks whose worker died.
+        abandoned: chunks whose worker died.
     """
 
     def __init__(self, job: Job, record: Record, plan: Plan, on_progress: OnProgress) -> None:
         self.frames = 0
-        self.deaths = 0
+        self.abandoned = 0
         self._job = job
         self._record = record
         self._plan = plan
@@ -283,7 +283,7 @@ class _Run:
                     _discard_labels(self._job.out, piece)
                     self._count(self._record.add([_deadly(piece)]))
             left = (p for p in read_plan(self._plan.path) if not self._record.contains(p))
-            self._plan = write_plan(self._record.work / f"{number}.plan", left)
+            self._plan = write_plan(_plan_path(self._record, self._job, number), left)
             if self._plan.pieces == 0:
                 return
             idle = 0 if unfinished or self._pieces > before else idle + 1
@@ -351,11 +351,16 @@ class _Run:
                     self._on_progress(Progress(self._pieces, self._of, self.frames))
         except ray.exceptions.RayError as error:
             raise _failed(error) from error
-        self.deaths += len(chunks) - returned
+        self.abandoned += len(chunks) - returned
 
     def _count(self, lines: list[Line]) -> None:
         self._pieces += len(lines)
         self.frames += sum(line.frames for line in lines)
+
+
+def _plan_path(record: Record, job: Job, number: int) -> Path:
+    """A plan of this run alone: a worker of one that was killed may still be at its own."""
+    return record.work / f"{job.token[:8]}-{number}.plan"
 
 
 def _discard_labels(out: Path, piece: Piece) -> None:

@@ -18,6 +18,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -148,7 +149,7 @@ class Record:
             self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        if not _lock(self._file):
+        if not (_lock(self._file) and _is_at(self._file, self.path)):
             self._file.close()
             raise InputError(f"another run writes into {folder}; wait for it, or stop it")
         self.header = self._read_header()
@@ -176,7 +177,8 @@ class Record:
     def close(self) -> None:
         """Let go of the folder."""
         self._index.close()
-        self._file.close()
+        with suppress(OSError):  # of what `add` could not write, and told
+            self._file.close()
 
     # ------------------------------------------------------------------------------ the files
 
@@ -385,6 +387,14 @@ def _lock(file: BinaryIO) -> bool:
     except OSError:  # a file system without locks: the caller's word has to do
         pass
     return True
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether a path still leads to an open file: `drop_stale` may have put another one there."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _parse(path: Path, number: int, text: bytes) -> Line:

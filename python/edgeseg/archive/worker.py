@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,7 @@ class Labeller:
 
         Raises:
             OutputError: they cannot be written.
+            EngineError: the GPU is lost, or has too little memory.
         """
         tally = _Tally(self._runtime.classes)
         error: str | None = None
@@ -190,7 +191,9 @@ class Labeller:
             self._check_unchanged(piece)
         except InputError as refused:
             error = str(refused)
-        except (cv2.error, MemoryError, ValueError, ArithmeticError) as unforeseen:
+        except EdgesegError:
+            raise
+        except Exception as unforeseen:
             error = f"{piece.input}: unforeseen {type(unforeseen).__name__}: {unforeseen}"
         return of_piece(
             piece, frames=tally.frames, size=tally.size, areas=tally.areas(), error=error
@@ -305,7 +308,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # of what `_write` could not write, and told
+            self._file.close()
 
     def begin(self, piece: Piece) -> None:
         """Say who is at a piece, before it is begun."""
