@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FPS = 50
+FPS = 200
 
 
 @dataclass(frozen=True)

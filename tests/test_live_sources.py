@@ -85,15 +85,15 @@ def test_a_stream_that_hangs_is_opened_anew(caplog: pytest.LogCaptureFixture) ->
     larger = (96, 128)
     with (
         MjpegCamera(Visit(frames=20, then="hang"), Visit(level=200, size=larger)) as camera,
-        open_source(camera.url, timeout=1) as source,
+        open_source(camera.url, timeout=0.5) as source,
     ):
         frames = look(source, 30)
     assert levels(frames) == [100, 200]
     assert {frame.pixels.shape for frame in frames[20:]} == {(*larger, 3)}
     gap = frames[20].time_s - frames[19].time_s  # type: ignore[operator]
-    assert gap > 0.9
+    assert gap > 0.4
     lost, back = caplog.messages
-    assert "no frame came for 1 s" in lost
+    assert "no frame came for 0.5 s" in lost
     assert back.endswith("now 128×96")
 
 
@@ -128,15 +128,15 @@ def test_a_server_that_restarts(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_giving_up(caplog: pytest.LogCaptureFixture) -> None:
-    with MjpegCamera(Visit(frames=20)) as camera, open_source(camera.url, reconnect=1) as source:
+    with MjpegCamera(Visit(frames=20)) as camera, open_source(camera.url, reconnect=0.5) as source:
         frames = iter(source)
         next(frames)
         camera.close()
         started = time.monotonic()
-        with pytest.raises(SourceLostError, match=r"after \d+ frames .* back in 1 s") as error:
+        with pytest.raises(SourceLostError, match=r"after \d+ frames .* back in 0\.5 s") as error:
             list(frames)
     assert "Connection refused; check the address" in str(error.value)
-    assert time.monotonic() - started > 0.9
+    assert time.monotonic() - started > 0.4
     assert len(caplog.messages) == 1
 
 
@@ -144,10 +144,10 @@ def test_giving_up(caplog: pytest.LogCaptureFixture) -> None:
 def test_giving_up_on_one_that_hangs_while_it_is_opened() -> None:
     with (
         MjpegCamera(Visit(frames=5), Visit(answers=False)) as camera,
-        open_source(camera.url, reconnect=1) as source,
+        open_source(camera.url, reconnect=0.5) as source,
     ):
         started = time.monotonic()
-        with pytest.raises(SourceLostError, match="back in 1 s: it was still being opened"):
+        with pytest.raises(SourceLostError, match=r"back in 0\.5 s: it was still being opened"):
             look(source, 10)
     assert time.monotonic() - started < 30
 
@@ -173,11 +173,11 @@ def test_the_first_attempt_is_the_only_one() -> None:
         open_source(camera.url)
     with MjpegCamera(Visit(answers=False)) as camera:
         started = time.monotonic()
-        with pytest.raises(InputError, match=r"cannot be opened: it did not open within 0\.5 s"):
-            open_source(camera.url, timeout=0.5)
+        with pytest.raises(InputError, match=r"cannot be opened: it did not open within 0\.2 s"):
+            open_source(camera.url, timeout=0.2)
         assert time.monotonic() - started < 30
-    with pytest.raises(InputError, match=r"cannot be opened: .*within 0\.5 s"):
-        open_source(f"udp://127.0.0.1:{camera.port}", timeout=0.5)
+    with pytest.raises(InputError, match=r"cannot be opened: .*within 0\.2 s"):
+        open_source(f"udp://127.0.0.1:{camera.port}", timeout=0.2)
     with pytest.raises(InputError, match=r"the host no-such-host\.invalid is not known"):
         open_source("rtsp://no-such-host.invalid/street")
 
@@ -187,7 +187,7 @@ def test_stopping_a_stream_that_hangs() -> None:
         MjpegCamera(Visit(frames=20, then="hang")) as camera,
         open_source(camera.url, timeout=100) as source,
     ):
-        threading.Timer(0.7, source.stop).start()
+        threading.Timer(0.3, source.stop).start()
         started = time.monotonic()
         assert len(list(source)) <= 20
         assert time.monotonic() - started < 30
@@ -196,7 +196,7 @@ def test_stopping_a_stream_that_hangs() -> None:
 def test_stopping_one_that_is_lost() -> None:
     with MjpegCamera(Visit(frames=5)) as camera, open_source(camera.url) as source:
         camera.close()
-        threading.Timer(0.7, source.stop).start()
+        threading.Timer(0.3, source.stop).start()
         started = time.monotonic()
         assert len(list(source)) <= 5
         assert time.monotonic() - started < 30
@@ -238,7 +238,7 @@ def test_secrets_stay_out_of_logs_and_messages(
     with MjpegCamera(Visit(frames=5), Visit(status=401)) as camera:
         url = camera.url.replace("//", "//admin:pass0@") + "?key=pass0"
         with (
-            open_source(url, reconnect=1) as source,
+            open_source(url, reconnect=0.5) as source,
             pytest.raises(SourceLostError) as lost,
         ):
             assert "pass0" not in look(source, 10)[0].name
@@ -278,10 +278,13 @@ def test_an_rtsp_server_that_is_killed_and_started_again(caplog: pytest.LogCaptu
 class Camera:
     """Stands in for a cv2.VideoCapture of a device: no machine of the tests has one."""
 
-    def __init__(self, frames: int = 1_000_000, *, level: int = 9, hang: float = 0) -> None:
+    def __init__(
+        self, frames: int = 1_000_000, *, level: int = 9, hang: float = 0, fps: float = 30
+    ) -> None:
         self.left = frames
         self.level = level
         self.hang = hang
+        self.fps = fps
         self.returns = threading.Event()
         self.released = False
 
@@ -289,7 +292,7 @@ class Camera:
         return self.left > 0
 
     def get(self, prop: int) -> float:
-        return {cv2.CAP_PROP_FPS: 30.0, cv2.CAP_PROP_FRAME_COUNT: -1.0}.get(prop, 0.0)
+        return {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_FRAME_COUNT: -1.0}.get(prop, 0.0)
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
         time.sleep(0.001)
@@ -336,20 +339,21 @@ def test_a_camera_that_is_plugged_in_again(
 
 def test_a_camera_whose_driver_hangs(devices: list[Any]) -> None:
     """No second device is opened while the first one's call has not returned."""
-    hanging, second = Camera(30, hang=2), Camera(level=90)
+    hanging, second = Camera(30, hang=0.6), Camera(level=90)
     devices += [hanging, second]
-    with open_source(0, timeout=1) as source:
+    with open_source(0, timeout=0.3) as source:
         frames = look(source, 50)  # type: ignore[arg-type]
     assert levels(frames) == [10, 90]
     gap = frames[30].time_s - frames[29].time_s  # type: ignore[operator]
-    assert gap > 1.9
+    assert gap > 0.55
     assert hanging.released
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_camera_whose_driver_hangs_for_ever(devices: list[Any]) -> None:
     hanging, second = Camera(30, hang=60), Camera()
     devices += [hanging, second]
-    with open_source(0, timeout=1, reconnect=1) as source:
+    with open_source(0, timeout=0.2, reconnect=0.4) as source:
         started = time.monotonic()
         with pytest.raises(SourceLostError, match="camera 0 was lost after 30 frames"):
             look(source, 50)  # type: ignore[arg-type]
@@ -369,6 +373,15 @@ def test_a_camera_that_nobody_closes(devices: list[Any]) -> None:
     while not forgotten.released:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_rate_that_cannot_be_one_is_unknown(devices: list[Any]) -> None:
+    devices += [Camera(fps=fps) for fps in (0.0, float("nan"), 90_000.0, 1000.0)]
+    rates = []
+    for _ in range(4):
+        with open_source(0) as source:
+            rates.append(source.fps)
+    assert rates == [None, None, None, 1000.0]
 
 
 def test_a_camera_without_frames(devices: list[Any]) -> None:
@@ -433,10 +446,10 @@ def test_stream_tells_when_a_source_is_lost_for_good(tiny_engine: Path) -> None:
 
 def test_a_slow_consumer_is_no_loss(tiny_engine: Path, caplog: pytest.LogCaptureFixture) -> None:
     with MjpegCamera(Visit()) as camera:
-        stream = Runtime(tiny_engine, threads=1).stream(camera.url, timeout=1)
-        for _ in range(2):
-            next(stream)
-            time.sleep(1.2)
+        stream = Runtime(tiny_engine, threads=1).stream(camera.url, timeout=0.5)
+        next(stream)
+        time.sleep(0.8)
+        next(stream)
         stream.close()  # type: ignore[attr-defined]
     assert caplog.messages == []
 
@@ -445,8 +458,9 @@ def test_a_slow_consumer_is_no_loss(tiny_engine: Path, caplog: pytest.LogCapture
 def test_ctrl_c_leaves_a_stream_that_hangs(tiny_engine: Path, latest: bool) -> None:
     with MjpegCamera(Visit(frames=20, then="hang")) as camera:
         stream = Runtime(tiny_engine, threads=1).stream(camera.url, latest=latest, timeout=100)
+        next(stream)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             with pytest.raises(KeyboardInterrupt):
                 list(stream)
@@ -521,16 +535,21 @@ def test_ctrl_c_finishes_the_clip_of_a_live_source(
 
 def test_a_missing_camera_is_one_sentence(tiny_engine: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from edgeseg.cli import main; main()", "predict"]
-    for source in ("97", "rtsp://admin:secret@127.0.0.1:1/street"):
-        done = subprocess.run(
+    processes = [
+        subprocess.Popen(
             [*command, source, "--engine", str(tiny_engine), "--out", str(tmp_path)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        assert done.returncode == 1
-        sentence, nothing = done.stderr.strip(), done.stdout.strip()
+        for source in ("97", "rtsp://admin:secret@127.0.0.1:1/street")
+    ]
+    for process in processes:
+        output, diagnostics = process.communicate(timeout=60)
+        assert process.returncode == 1
+        sentence = diagnostics.strip()
         assert sentence.startswith("error: ")
         assert sentence.count("\n") == 0, sentence
         assert "secret" not in sentence
-        assert nothing == ""
+        assert output == ""
     assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,7 @@ OPEN_S = 10.0
 """Seconds for opening, at least: RTSP takes four requests, and FFmpeg looks at some video."""
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # before the first attempt, the second, …
 _STEADY_S = 10.0  # a connection that held so long starts with the first pause again
+_MOST_FPS = 1000.0  # of RTSP, FFmpeg may take the clock's 90,000 ticks for the rate
 _RELEASE_S = 0.5  # that closing waits for the call under way
 _TEARDOWN_S = 1.0  # that an interpreter may take to end
 
@@ -69,7 +70,7 @@ class Connection:
         self._capture: cv2.VideoCapture | None = None
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._stopped: Future[None] = Future()
-        self._due = 0.0  # when the call under way returns at the latest, if OpenCV keeps its word
+        self._due = 0.0  # when the call under way is over at the latest, if OpenCV keeps its word
         _connections.add(self)
         self._thread = threading.Thread(target=self._run, name="edgeseg-live", daemon=True)
         self._thread.start()
@@ -122,8 +123,8 @@ class Connection:
         self._thread.join(_RELEASE_S)
 
     def leave(self) -> None:
-        """Close, and wait for a call that would return while the interpreter is torn down."""
-        self.close()
+        """Let go, and wait for a call that would return while the interpreter is torn down."""
+        self.let_go()
         left = self._due - time.monotonic()
         if left < _TEARDOWN_S:
             self._thread.join(max(left, 0) + _RELEASE_S)
@@ -145,6 +146,7 @@ class Connection:
         if not future.done():
             future.cancel()  # if it has not begun, because another one hangs
             raise Lost(otherwise)
+        self._due = 0.0
         return future.result()
 
     def _run(self) -> None:
@@ -200,7 +202,7 @@ class LiveSource:
     Attributes:
         name: the URL without its secrets, or the camera.
         length: None.
-        fps: frames per second, as the source said first; None if unknown.
+        fps: frames per second, as the source said first; None if unknown, or above 1,000.
         size: (height, width) of the first frame; another connection may bring another size.
     """
 
@@ -218,7 +220,7 @@ class LiveSource:
             InputError: not one frame comes.
         """
         self.name = name
-        self.fps = connection.fps if math.isfinite(connection.fps) and connection.fps > 0 else None
+        self.fps = connection.fps if 0 < connection.fps <= _MOST_FPS else None
         self._connection = connection
         self._reconnect = reconnect
         finalize(self, connection.let_go)  # nobody closed it: its thread would live on
