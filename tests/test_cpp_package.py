@@ -65,16 +65,21 @@ def letterboxed(path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the example is built, for one engine after the other."""
+    return tmp_path_factory.mktemp("example")
+
+
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_the_example_gives_the_labels_of_edgeseg_predict(
-    resize: str, prefix: Path, tmp_path: Path
+    resize: str, prefix: Path, example: Path, tmp_path: Path
 ) -> None:
     path = packaged_engine()
     if resize == "letterbox":
         path = letterboxed(tmp_path / "letterbox.edgeseg")
     folder = tmp_path / "engine"
     unpack_engine(path, folder)
-    example = tmp_path / "example"
     configure(
         ROOT / "csrc" / "example",
         example,

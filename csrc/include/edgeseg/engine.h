@@ -6,10 +6,9 @@
 //     #include "FOLDER/engine.h"
 //
 //     const auto [content, source] = edgeseg::place({1080, 1920}, engine::info, {60, 80});
-//     edgeseg::preprocess(frame, content, engine::info.normalization, input, threads);
+//     edgeseg::preprocess(frame, content, engine::info.normalization, input, 2);
 //     ...                                                   // the network: input -> logits
-//     edgeseg::upsample_argmax(logits, source, engine::info.align_corners, labels, nullptr,
-//     threads);
+//     edgeseg::upsample_argmax(logits, source, engine::info.align_corners, labels, nullptr, 2);
 #pragma once
 
 #include <array>
