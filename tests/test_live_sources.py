@@ -36,6 +36,12 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _closing_hardly_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the devices here none is opened again by others."""
+    monkeypatch.setattr(live, "_RELEASE_S", 0.05)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening may take no longer than a frame."""
@@ -460,7 +466,7 @@ def test_ctrl_c_leaves_a_stream_that_hangs(tiny_engine: Path, latest: bool) -> N
         stream = Runtime(tiny_engine, threads=1).stream(camera.url, latest=latest, timeout=100)
         next(stream)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             with pytest.raises(KeyboardInterrupt):
                 list(stream)

@@ -123,12 +123,12 @@ def _open_camera(camera: int | Path, name: str, reconnect: float, timeout: float
 
 def _open_url(url: str, reconnect: float, timeout: float) -> VideoSource | LiveSource:
     name = public_name(url)
+    later = 200  # than our own timeouts, which tell more
     settings = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        round(1000 * max(timeout, OPEN_S)),
-        # A moment later than ours, which tells before OpenCV does.
+        round(1000 * max(timeout, OPEN_S)) + later,
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        round(1000 * timeout) + 200,
+        round(1000 * timeout) + later,
     ]
 
     def connect() -> cv2.VideoCapture:
