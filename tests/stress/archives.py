@@ -70,14 +70,12 @@ def two_workers() -> Iterator[str]:
     """Address of a cluster on this machine: a head without CPUs, two nodes of one."""
     from ray.cluster_utils import Cluster
 
-    memory = 80 << 20
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": memory},
-    )
+    store = {"object_store_memory": 80 << 20}
+    services = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **services, **store})
     try:
         for _ in range(2):
-            cluster.add_node(wait=False, num_cpus=1, object_store_memory=memory)
+            cluster.add_node(wait=False, num_cpus=1, **store)
         cluster.wait_for_nodes()
         yield cluster.address
     finally:
