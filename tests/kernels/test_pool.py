@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def counted(code: str) -> str:
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy's threads end when it forks
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
