@@ -35,7 +35,7 @@ class Visit:
 
 
 class MjpegCamera:
-    """A server on the loopback; the n-th connection is treated as the n-th visit says."""
+    """A server on the loopback; the n-th request is treated as the n-th visit says."""
 
     def __init__(self, *visits: Visit, port: int = 0) -> None:
         self.visits = visits
@@ -71,9 +71,13 @@ class MjpegCamera:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            visit = self.visits[min(len(self.requests), len(self.visits) - 1)]
             self._open.append(connection)
-            self.requests.append(connection.recv(4096).decode())
+            request = connection.recv(4096).decode()
+            if not request:  # somebody looked whether there is a server
+                connection.close()
+                continue
+            visit = self.visits[min(len(self.requests), len(self.visits) - 1)]
+            self.requests.append(request)
             threading.Thread(target=self._serve, args=(connection, visit), daemon=True).start()
 
     def _serve(self, connection: socket.socket, visit: Visit) -> None:

@@ -432,7 +432,9 @@ def test_a_cluster_labels_every_input_once_though_interrupted_and_a_node_killed(
 ) -> None:
     broken = archives.make_archive(folder, 60, 60)
     out = tmp_path / "out"
-    ending = archives.label_and_interrupt(folder, out, tiny_engine, "--address", cluster)
+    ending = archives.label_and_interrupt(
+        folder, out, tiny_engine, "--address", cluster, "--workers", "1"
+    )
     assert ending.code == 130, ending.output
     assert "Traceback" not in ending.output
 

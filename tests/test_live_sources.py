@@ -37,8 +37,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _closing_hardly_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the devices here none is opened again by others."""
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSES_S", (0.05, 0.1))
     monkeypatch.setattr(live, "_RELEASE_S", 0.05)
 
 
