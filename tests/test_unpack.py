@@ -17,6 +17,7 @@ from edgeseg import trust
 from edgeseg.cli import main
 from edgeseg.engine_file import Input, Target, add_target, open_engine
 from edgeseg.errors import EngineError, InputError, OutputError
+from edgeseg.runtime import packaged_engine
 from edgeseg.unpack import cpp_header, unpack_engine
 
 INCLUDE = Path(__file__).parents[1] / "csrc" / "include"
@@ -29,6 +30,14 @@ def command(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ending:
         main()
     assert ending.value.code in (0, None)
+
+
+def test_without_a_name_the_packaged_engine_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("unpack", "--out", tmp_path / "engine", monkeypatch=monkeypatch)
+    with ZipFile(packaged_engine()) as archive:
+        assert (tmp_path / "engine" / "manifest.json").read_bytes() == archive.read("manifest.json")
 
 
 def test_the_folder_holds_every_part_as_it_was(

@@ -134,7 +134,9 @@ def test_folder_with_a_damaged_image(tmp_path: Path) -> None:
 
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"holds no image \(1 other files\).*\.png"):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    with pytest.raises(InputError, match=r"no image \(1 other files, 2 folders, which.*\.png"):
         open_source(tmp_path)
 
 

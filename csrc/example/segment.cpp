@@ -1,9 +1,9 @@
 // A picture to labels and an overlay, without Python: libedgeseg around a network in OpenVINO.
 //
-//     segment NETWORK PICTURE.ppm LABELS.pgm OVERLAY.ppm [THREADS] [PRECISION]
+//     segment NETWORK PICTURE.ppm LABELS.pgm OVERLAY.ppm [THREADS] [fastest|float32]
 //
 // NETWORK lies in the folder that `edgeseg unpack` wrote: onnx/model.onnx, openvino/int8.xml, ...
-// PRECISION is that of the floats: "fastest" here (the default), or "float32".
+// The last is the precision of floats: the fastest one here (the default), or float32.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -118,7 +118,7 @@ void run(int argc, char** argv) {
 int main(int argc, char** argv) {
     if (argc < 5 || argc > 7) {
         std::cerr << "usage: segment NETWORK PICTURE.ppm LABELS.pgm OVERLAY.ppm [THREADS] "
-                     "[PRECISION]\n";
+                     "[fastest|float32]\n";
         return 2;
     }
     try {

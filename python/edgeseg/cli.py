@@ -739,8 +739,8 @@ def info(
 
 @app.command()
 def unpack(
-    engine: Annotated[Path, typer.Argument(help="Engine file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    engine: Annotated[Path | None, typer.Argument(help="Default: the packaged engine.")] = None,
     namespace: Annotated[
         str, typer.Option(help="C++ namespace of the constants in engine.h.")
     ] = "engine",
@@ -749,7 +749,7 @@ def unpack(
     """Write an engine's networks, manifest and a C++ header into a folder, for C++ programs."""
     from edgeseg.unpack import unpack_engine
 
-    unpacked = unpack_engine(engine, out, namespace=namespace)
+    unpacked = unpack_engine(engine or packaged_engine(), out, namespace=namespace)
     if as_json:
         _print_json({name: list(map(str, paths)) for name, paths in asdict(unpacked).items()})
         return
@@ -871,7 +871,8 @@ def require(extra: str, *packages: str) -> None:
 def _progress(work: str = "segmenting") -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on the terminal's error stream, and the function that advances it."""
     columns = (TextColumn(work), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=diagnostics, transient=True) as progress:
+    silent = not diagnostics.is_terminal  # in a log the bar would be an empty line
+    with Progress(*columns, console=diagnostics, transient=True, disable=silent) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

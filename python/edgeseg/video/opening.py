@@ -205,9 +205,10 @@ def _open_folder(folder: Path) -> ImageSource:
         if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
     ]
     if not images:
+        folders = sum(entry.is_dir() for entry in entries)
         raise InputError(
-            f"the folder {folder} holds no image ({len(entries)} other files); "
-            f"known are {' '.join(sorted(IMAGE_SUFFIXES))}, and folders inside it are not entered"
+            f"the folder {folder} holds no image ({len(entries) - folders} other files, {folders} "
+            f"folders, which are not entered); known are {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
     images.sort(key=_natural_order)
     return ImageSource(folder.name, images, skipped=len(entries) - len(images))
