@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes, a core for each; read when torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import gc
 import importlib.util
 import logging
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path

@@ -420,12 +420,13 @@ def test_a_link_to_a_device_is_followed_each_time(devices: list[Any], tmp_path: 
 
 
 def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
     with pytest.raises(
         InputError, match="camera 97 cannot be opened: /dev/video97 does not exist; check that it"
     ):
         open_source(97)
     assert capfd.readouterr() == ("", "")
-    assert cv2.utils.logging.getLogLevel() != SILENT
+    assert cv2.utils.logging.setLogLevel(before) == cv2.utils.logging.LOG_LEVEL_WARNING
 
 
 # ------------------------------------------------------------------------- through the runtime
