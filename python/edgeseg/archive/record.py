@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -31,6 +32,7 @@ from edgeseg.files import cannot_write, make_folder, replacing, write_atomically
 
 WORK = ".work"
 _FORMAT = 1
+_LOCK_S = 1.0  # a process that this one starts holds its locks, too, until it is another program
 _TEMPORARY = re.compile(r"\.[^/]{1,40}-[0-9a-f]{8}\.png")  # of edgeseg.files.replacing
 
 
@@ -380,13 +382,18 @@ class Record:
 
 def _lock(file: BinaryIO) -> bool:
     """Whether this process now is the only one to write the file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: the caller's word has to do
-        pass
-    return True
+    patience = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                return False
+            time.sleep(0.05)
+        except OSError:  # a file system without locks: the caller's word has to do
+            return True
+        else:
+            return True
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
