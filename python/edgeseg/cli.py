@@ -847,6 +847,8 @@ def doctor(as_json: Json = False) -> None:
         for finding in findings:
             table.add_row(marks[finding.state], finding.subject, escape(finding.detail))
         console.print(table)
+        if any("edgeseg[" in finding.detail for finding in findings):
+            _print_line("In the source folder, '.[gpu]' takes the place of 'edgeseg[gpu]'.")
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 

@@ -59,6 +59,8 @@ def _findings() -> Iterator[Finding]:
         ("lightning", "pip install 'edgeseg[train]' to train"),
         ("cuda-bindings", "pip install 'edgeseg[gpu]' to run engines on a GPU"),
         ("onnx", "pip install 'edgeseg[gpu]' to build plans for GPUs"),
+        ("starlette", "pip install 'edgeseg[serve]' for a page, and labels by HTTP"),
+        ("ray", "pip install 'edgeseg[ray]' to label archives on many machines"),
     ):
         yield _package(package, purpose)
     yield _plan_library("tensorrt", "pip install 'edgeseg[gpu]' where there is a GPU")

@@ -66,6 +66,7 @@ def test_labels_are_the_cpu_s(fake_gpu: FakeGpu, path: Path) -> None:
     assert fake_gpu.cuda.launches == 0  # torch's graphs are its own
 
 
+@pytest.mark.usefixtures("fake_gpu")
 def test_a_package_for_the_cpu_is_none_for_gpus(path: Path) -> None:
     assert Runtime(path, trust=True).target == "onnx"
     with pytest.raises(EngineError, match="no target for GPUs"):

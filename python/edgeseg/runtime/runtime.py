@@ -306,12 +306,8 @@ def _load_gpu(
     named = device != "auto"
     _, _, index = device.partition(":")
     manifest = engine.manifest
-    if not any(gpu_targets.of_kinds(manifest, precision)):
-        if named:
-            raise EngineError(
-                f"{engine.path} has no target for GPUs in precision {precision!r}; build one on "
-                f"this machine: edgeseg build {engine.path} --target tensorrt"
-            )
+    has_targets = any(gpu_targets.of_kinds(manifest, precision))
+    if not has_targets and not named:
         return None
     try:
         gpu = gpu_targets.find_gpu(int(index or 0))
@@ -320,6 +316,11 @@ def _load_gpu(
             raise
         logger.info("its targets for GPUs are passed over: %s", error)
         return None
+    if not has_targets:
+        raise EngineError(
+            f"{engine.path} has no target for GPUs in precision {precision!r}; build one on "
+            f"this machine: edgeseg build {engine.path} --target tensorrt"
+        )
     errors: list[EngineError | MissingDependencyError] = []
     for target in gpu_targets.best_first(manifest, precision, gpu):
         try:
