@@ -230,7 +230,7 @@ def predict(
     with _progress() as advance:
         report = predict_source(
             Runtime(engine, device, threads, precision=precision, trust=trust),
-            int(source) if source.isdecimal() else source,
+            _source(source),
             out,
             outputs,
             only=() if only is None else [name.strip() for name in only.split(",")],
@@ -319,7 +319,7 @@ def serve(
 
     serve_until_interrupted(
         lambda: Runtime(engine, device, threads, precision=precision, trust=trust),
-        None if source is None else int(source) if source.isdecimal() else source,
+        None if source is None else _source(source),
         host=host,
         port=port,
         limits=Limits(max_megapixels, max_body, timeout),
@@ -1062,6 +1062,11 @@ def _known_table(dataset: str) -> ClassTable:
         known = ", ".join(CLASS_TABLES)
         raise InputError(f"no set {dataset!r} is known by name; there are {known}")
     return CLASS_TABLES[dataset]
+
+
+def _source(text: str) -> str | int:
+    """A camera's index, or the name of anything else."""
+    return int(text) if text.isdecimal() else text
 
 
 def _size(text: str) -> tuple[int, int]:
