@@ -95,7 +95,7 @@ def test_unknown_colours_are_named(tmp_path: Path) -> None:
         load_images(tmp_path, "val")
     message = str(caught.value)
     assert "2 of 2 label files hold colours without a class" in message
-    assert "(1, 2, 3) (12 pixels in 2 files), (9, 9, 9) (6 pixels in 1 file)" in message
+    assert "#010203 (12 pixels in 2 files), #090909 (6 pixels in 1 file)" in message
     assert "a_L.png" in message
 
 

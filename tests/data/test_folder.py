@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.trees import ROAD_SKY, rows, write_image, write_picture
+from PIL import Image
+from tests.data.trees import ROAD_SKY, rows, write_colours, write_image, write_picture
 
 from edgeseg.classes import ClassTable, distinct_colours
 from edgeseg.data import load_images
@@ -74,6 +75,56 @@ def test_a_mask_of_black_and_white(root: Path) -> None:
     assert load_images(root, "train").labels[0][:, 0].tolist() == [0, 1, 1, 0]
 
 
+@pytest.fixture
+def coloured(tmp_path: Path) -> Path:
+    road, car, void = (128, 64, 128), (0, 0, 142), (0, 0, 0)
+    for name, colours in {"a": (road, car, void, road), "b": (road,) * 4}.items():
+        write_image(tmp_path / "train" / "images" / f"{name}.jpg")
+        write_colours(tmp_path / "train" / "labels" / f"{name}.png", colours)
+    return tmp_path
+
+
+def test_labels_in_colours(coloured: Path) -> None:
+    describe(
+        coloured,
+        """
+        names = ["road", "car"]
+        ignore = ["#000000"]
+        values = { "#804080" = "road", "#00008E" = "car" }
+        """,
+    )
+    data = load_images(coloured, "train")
+    assert [labels[:, 0].tolist() for labels in data.labels] == [[0, 1, 255, 0], [0, 0, 0, 0]]
+
+
+def test_a_palette_may_be_read_by_its_colours(coloured: Path) -> None:
+    picture = Image.fromarray(rows(1, 0, 1, 0).astype(np.uint8))
+    picture.putpalette([128, 64, 128, 0, 0, 142])
+    picture.save(coloured / "train" / "labels" / "a.png")
+    describe(coloured, 'names = ["road", "car"]\nvalues = {"#804080" = "road", "#00008e" = "car"}')
+    assert load_images(coloured, "train").labels[0][:, 0].tolist() == [1, 0, 1, 0]
+
+
+def test_a_colour_without_a_class_is_told(coloured: Path) -> None:
+    describe(coloured, 'names = ["road"]\nvalues = { "#804080" = "road" }')
+    with pytest.raises(InputError) as caught:
+        load_images(coloured, "train")
+    message = str(caught.value)
+    assert "1 of 2 label files hold colours without a class" in message
+    assert "#00008e (6 pixels in 1 file)" in message
+    assert "the colours in dataset.toml's values and ignore; add what is missing" in message
+
+
+def test_without_names_the_colours_are_listed(coloured: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_images(coloured, "train")
+    message = str(caught.value)
+    assert "in the colours #804080 (36 pixels), " in message
+    assert 'names = ["NAME0", "NAME1", "NAME2"] and values = { "#804080" = "NAME0", "#0' in message
+    with pytest.raises(InputError, match=r"one channel .* say in dataset\.toml which colour"):
+        load_images(coloured, "train", ROAD_SKY)
+
+
 def test_splits_below_images_and_labels(tmp_path: Path) -> None:
     write_pair(tmp_path, "images/val", "labels/val", "x", 0, 1, 0, 1)
     assert load_images(tmp_path, "val", ROAD_SKY).names == ("x",)
@@ -94,6 +145,24 @@ def test_splits_below_images_and_labels(tmp_path: Path) -> None:
         ('names = ["a"]\nvalues = { 7 = "b" }', "values name b, which is not among the names"),
         ('names = ["a"]\nvalues = { x = "a" }', r"values\.x"),
         ('names = ["a"]\nignore = [7]\nvalues = { 7 = "a" }', "also among the values"),
+        (
+            'names = ["a"]\nignore = [65536]',
+            r"ignore\.0: .*65536 is neither a value",
+        ),
+        ('names = ["a"]\nignore = [true]', r"ignore\.0: .*True is neither a value"),
+        (
+            'names = ["a"]\nvalues = { "#80408" = "a" }',
+            "'#80408' is neither .* nor a colour",
+        ),
+        (
+            'names = ["a"]\nignore = ["#00000a"]\nvalues = { "#00000A" = "a" }',
+            "ignore holds #00000a, which is also among the values",
+        ),
+        (
+            'names = ["a"]\nignore = [0]\nvalues = { "#804080" = "a" }',
+            "either colours or values, but #804080 and the value 0 were found",
+        ),
+        ('names = ["a"]\nignore = ["#804080"]', "but #804080 and ids were found"),
     ],
 )
 def test_wrong_descriptions_are_explained(root: Path, text: str, message: str) -> None:

@@ -1,7 +1,7 @@
 """Anyone's images and labels, described by ``dataset.toml`` or by class names alone.
 
     ROOT/SPLIT/images/NAME.jpg          any image format
-    ROOT/SPLIT/labels/NAME.png          one channel or a palette; class id per pixel, 255 = no class
+    ROOT/SPLIT/labels/NAME.png          class id per pixel, 255 = no class: one channel or a palette
 
 or ``ROOT/images/SPLIT`` and ``ROOT/labels/SPLIT``, or what ``ROOT/dataset.toml`` says:
 
@@ -12,26 +12,36 @@ or ``ROOT/images/SPLIT`` and ``ROOT/labels/SPLIT``, or what ``ROOT/dataset.toml`
     values = { 7 = "road", 24 = "person", 26 = "car" }  # label value → class, instead of 0, 1, 2
     folders.train = { images = "rgb/train", labels = "masks/train" }
     folders.val = { images = "rgb/val", labels = "masks/val" }
+
+Labels may be pictures in colours, which then stand where values do:
+
+    ignore = ["#000000"]
+    values = { "#804080" = "road", "#dc143c" = "person", "#00008e" = "car" }
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from edgeseg.classes import IGNORE, ClassTable, distinct_colours
 from edgeseg.data.split import (
     LABEL_SUFFIXES,
     Coding,
+    Colour,
     Split,
+    colour_coding,
     first_few,
+    holds_colours,
     index_coding,
     list_files,
     pair_files,
@@ -45,7 +55,19 @@ DESCRIPTION = "dataset.toml"
 _LAYOUTS = (("{split}/images", "{split}/labels"), ("images/{split}", "labels/{split}"))
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
-_Value = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _value(written: object) -> int | Colour:
+    """What a pixel of a label holds; TOML's keys are text."""
+    if isinstance(written, str) and re.fullmatch("#[0-9A-Fa-f]{6}", written):
+        red, green, blue = bytes.fromhex(written[1:])
+        return red, green, blue
+    if re.fullmatch("[0-9]{1,5}", str(written)) and int(str(written)) <= 65535:
+        return int(str(written))
+    raise ValueError(f"{written!r} is neither a value from 0 to 65535 nor a colour like '#804080'")
+
+
+_Value = Annotated[int | Colour, PlainValidator(_value)]
 
 
 class _Model(BaseModel):
@@ -143,19 +165,39 @@ def _coding(about: _Description) -> Coding:
     ids = {name: i for i, name in enumerate(about.names)}
     if foreign := sorted(set(about.values.values()) - ids.keys()):
         raise InputError(f"values name {first_few(foreign)}, which is not among the names")
-    if not about.values:
-        if taken := [v for v in about.ignore if v < len(ids)]:
-            raise InputError(
-                f"ignore holds {taken[0]}, which is also the id of {about.names[taken[0]]!r}; say "
-                'with values = { 1 = "…", 2 = "…" } which label value is which class'
-            )
-        return _id_coding(about.names, about.ignore)
     if taken := [v for v in about.ignore if v in about.values]:
-        raise InputError(f"ignore holds {taken[0]}, which is also among the values")
-    return index_coding(
-        dict.fromkeys(about.ignore, IGNORE) | {v: ids[n] for v, n in about.values.items()},
-        f"the values and ignored values of {DESCRIPTION}, or {IGNORE}; add what is missing there",
-    )
+        raise InputError(f"ignore holds {_written(taken[0])}, which is also among the values")
+    class_of = dict.fromkeys(about.ignore, IGNORE) | {v: ids[n] for v, n in about.values.items()}
+    numbers = {v: class_id for v, class_id in class_of.items() if isinstance(v, int)}
+    colours = {v: class_id for v, class_id in class_of.items() if not isinstance(v, int)}
+    if colours and (numbers or not about.values):
+        number = f"the value {next(iter(numbers))}" if numbers else "ids"
+        raise InputError(
+            f"labels hold either colours or values, but {_written(next(iter(colours)))} and "
+            f"{number} were found; write all values and what to ignore as colours, or none"
+        )
+    if colours:
+        return colour_coding(
+            colours,
+            f"the colours in {DESCRIPTION}'s values and ignore; add what is missing there. Labels "
+            "that were resized smoothly or stored as JPEG hold others: take the original files",
+        )
+    if about.values:
+        return index_coding(
+            numbers,
+            f"the values and ignored values of {DESCRIPTION}, or {IGNORE}; add what is missing "
+            "there",
+        )
+    if clash := [v for v in numbers if v < len(ids)]:
+        raise InputError(
+            f"ignore holds {clash[0]}, which is also the id of {about.names[clash[0]]!r}; say "
+            'with values = { 1 = "…", 2 = "…" } which label value is which class'
+        )
+    return _id_coding(about.names, tuple(numbers))
+
+
+def _written(value: int | Colour) -> str:
+    return str(value) if isinstance(value, int) else "#" + bytes(value).hex()
 
 
 def _id_coding(names: tuple[str, ...], ignored: tuple[int, ...] = ()) -> Coding:
@@ -168,16 +210,13 @@ def _id_coding(names: tuple[str, ...], ignored: tuple[int, ...] = ()) -> Coding:
     )
 
 
-def _ask_for_names(path: Path, labels: Iterable[Path]) -> str:
-    """What to write, and the values that the labels hold."""
-    counts: Counter[int] = Counter()
-    with ThreadPoolExecutor() as pool:
-        for picture in pool.map(read_values, labels):
-            found, pixels = np.unique(picture, return_counts=True)
-            counts.update(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+def _ask_for_names(path: Path, labels: Collection[Path]) -> str:
+    """What to write, and what the labels hold."""
+    if any(map(holds_colours, labels)):
+        return _ask_for_colours(path, labels)
+    counts = _count_values(labels, in_colours=False)
     values = sorted(counts.keys() - {IGNORE})
-    occurring = ", ".join(f"{v} ({counts[v]:,} pixels)" for v in sorted(counts)[:30])
-    more = f" and {len(counts) - 30} more" if len(counts) > 30 else ""
+    occurring = first_few((f"{v} ({counts[v]:,} pixels)" for v in sorted(counts)), limit=30)
     if not values or values[-1] < 2 * len(values):  # ids, of which some may not occur
         count = values[-1] + 1 if values else 2
         names = ",".join(f"NAME{v}" for v in range(count)) if count < 20 else "NAME0,NAME1,…"
@@ -186,14 +225,40 @@ def _ask_for_names(path: Path, labels: Iterable[Path]) -> str:
             f"in {path}"
         )
     else:
-        table = ", ".join(f'{v} = "NAME{v}"' for v in values[:4])
-        names_list = ", ".join(f'"NAME{v}"' for v in values[:4])
-        dots = ", …" if len(values) > 4 else ""
         advice = (
-            f"write {path} with names = [{names_list}{dots}] and values = {{ {table}{dots} }}, or "
+            f"write {path} with {_names_and_values({str(v): f'NAME{v}' for v in values})}, or "
             "name the classes of 0, 1, … in order with --classes NAME0,NAME1,…"
         )
     return (
-        f"{path.parent} has no class names; its labels hold the values {occurring}{more} "
+        f"{path.parent} has no class names; its labels hold the values {occurring} "
         f"({IGNORE} is no class). To go on, {advice}"
     )
+
+
+def _ask_for_colours(path: Path, labels: Iterable[Path]) -> str:
+    counts = _count_values(labels, in_colours=True).most_common()
+    names = {f'"#{colour:06x}"': f"NAME{i}" for i, (colour, _) in enumerate(counts)}
+    occurring = first_few((f"#{c:06x} ({count:,} pixels)" for c, count in counts), limit=30)
+    return (
+        f"{path.parent} has no class names; its labels are pictures in the colours {occurring}. "
+        f"To go on, write {path} with {_names_and_values(names)}; what is no class goes into "
+        'ignore = ["#rrggbb"]'
+    )
+
+
+def _count_values(labels: Iterable[Path], *, in_colours: bool) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    with ThreadPoolExecutor() as pool:
+        for picture in pool.map(partial(read_values, in_colours=in_colours), labels):
+            found, pixels = np.unique(picture, return_counts=True)
+            counts.update(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+    return counts
+
+
+def _names_and_values(names: Mapping[str, str]) -> str:
+    """The first few of both as TOML."""
+    first = list(names.items())[:4]
+    dots = ", …" if len(names) > 4 else ""
+    listed = ", ".join(f'"{name}"' for _, name in first)
+    table = ", ".join(f'{value} = "{name}"' for value, name in first)
+    return f"names = [{listed}{dots}] and values = {{ {table}{dots} }}"

@@ -22,6 +22,9 @@ _UNKNOWN = MAX_CLASSES  # in lookup tables only: no class has this id
 _GREY_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's; P gives a palette's indices
 _COLOUR_MODES = ("RGB", "RGBA", "P")
 
+Colour = tuple[int, int, int]
+"""R, G, B in 0..255."""
+
 
 @dataclass(frozen=True)
 class Coding:
@@ -56,7 +59,7 @@ class Coding:
     def describe(self, value: int) -> str:
         """A value as a user writes it."""
         if self.in_colours:
-            return f"({value >> 16}, {value >> 8 & 255}, {value & 255})"
+            return f"#{value:06x}"
         return str(value)
 
 
@@ -65,8 +68,8 @@ def index_coding(class_of: Mapping[int, int], expected: str) -> Coding:
     return Coding({IGNORE: IGNORE, **class_of}, expected)
 
 
-def colour_coding(class_of: Mapping[tuple[int, int, int], int], expected: str) -> Coding:
-    """Coding of pictures whose colours, R, G, B in 0..255, stand for classes."""
+def colour_coding(class_of: Mapping[Colour, int], expected: str) -> Coding:
+    """Coding of pictures whose colours stand for classes."""
     packed = {r << 16 | g << 8 | b: class_id for (r, g, b), class_id in class_of.items()}
     return Coding(packed, expected, in_colours=True)
 
@@ -87,7 +90,12 @@ def read_values(path: Path, *, in_colours: bool = False) -> NDArray[Any]:
             if picture.mode not in (_COLOUR_MODES if in_colours else _GREY_MODES):
                 raise InputError(
                     f"{path} is a picture of mode {picture.mode}; expected "
-                    + ("colours" if in_colours else "one channel of label values, not colours")
+                    + (
+                        "colours"
+                        if in_colours
+                        else "one channel of label values, not colours; say in dataset.toml which "
+                        'colour is which class: values = { "#804080" = "road" }'
+                    )
                 )
             if not in_colours:
                 values = np.asarray(picture)
@@ -100,6 +108,15 @@ def read_values(path: Path, *, in_colours: bool = False) -> NDArray[Any]:
             f"{path} cannot be decoded ({error}); copy the whole file again"
         ) from error
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
+def holds_colours(path: Path) -> bool:
+    """Whether a label file is a picture in colours; a palette's indices are values."""
+    try:
+        with Image.open(path) as picture:
+            return picture.mode in ("RGB", "RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False  # whoever reads it says why
 
 
 @dataclass(frozen=True)
