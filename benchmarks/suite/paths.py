@@ -18,6 +18,7 @@ from benchmarks.suite.peers import (
     Peer,
     Precision,
     bare,
+    computes_in_bfloat16,
     make_peers,
 )
 from benchmarks.suite.results import EngineOnly, GuidedRow, Left, PathRow, PathTable, Ratio
@@ -58,8 +59,13 @@ class _Ours:
 
 
 def precisions_of(subject: Subject) -> tuple[Precision, ...]:
-    """Those that the engine has."""
-    return tuple(p for p in PRECISIONS if p != "int8" or "openvino-int8" in subject.files)
+    """Those that the engine and this CPU have."""
+    lacking = set()
+    if "openvino-int8" not in subject.files:
+        lacking.add("int8")
+    if not computes_in_bfloat16():
+        lacking.add("bfloat16")
+    return tuple(p for p in PRECISIONS if p not in lacking)
 
 
 def measure_paths(
@@ -84,7 +90,7 @@ def measure_paths(
         rounds: that count; eight times as many calls of `predict` say how steady it is.
         progress: told what comes next.
         makers: of the peers.
-        precisions: those that the engine lacks are passed over.
+        precisions: those that the engine or this CPU lacks are passed over.
         judged: whether targets are set for this network.
     """
     ours = {

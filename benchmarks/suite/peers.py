@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import openvino as ov
 from benchmarks.suite.networks import Subject
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from edgeseg.bench import bare_engine
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+NO_BFLOAT16 = "this CPU does not compute in bfloat16"
 Frame = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 
@@ -62,6 +64,8 @@ class Maker:
 
     def missing(self, subject: Subject, precision: Precision) -> str | None:
         """Why this machine cannot make it, or None."""
+        if precision == "bfloat16" and not computes_in_bfloat16():
+            return NO_BFLOAT16
         if find_spec(self.module) is None:
             return f"{self.package} is not installed; pip install '.[peers]'"
         if (
@@ -70,6 +74,12 @@ class Maker:
         ):
             return f"the engine has no INT8 network that {self.name} reads"
         return None
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU does; others imitate it, at a price that nobody would pay."""
+    capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
 
 
 def ours(subject: Subject, precision: Precision, threads: int) -> Peer:
@@ -257,7 +267,6 @@ def openvino_in_graph(subject: Subject, frame: Frame, precision: Precision, thre
     docs.openvino.ai, "Optimize Preprocessing": the tensor as the camera gives it, and steps from
     there to the model's input; upsampling and the best class behind its output.
     """
-    import openvino as ov
     from openvino.preprocess import ColorFormat, PrePostProcessor, ResizeAlgorithm
 
     settings = subject.manifest.input
@@ -303,7 +312,6 @@ def with_upsampling(logits: Any, size: tuple[int, int], *, align_corners: bool) 
 
 def model_api(subject: Subject, frame: Frame, precision: Precision, threads: int) -> Peer:
     """OpenVINO model_api: argmax at the logits' size, then nearest upsampling."""
-    import openvino as ov
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import SegmentationModel
 
@@ -334,8 +342,6 @@ def model_api(subject: Subject, frame: Frame, precision: Precision, threads: int
 
 
 def _openvino_model(subject: Subject, precision: Precision) -> tuple[Any, Any]:
-    import openvino as ov
-
     settings = subject.manifest.input
     core = ov.Core()
     model = core.read_model(subject.files["openvino-int8" if precision == "int8" else "onnx"])

@@ -140,11 +140,12 @@ def _why_small(wide: PathTable, small: PathTable, machine: Machine) -> Iterator[
     """Why a network is measured that no target is set for."""
     lacks_amx = not any(flag.startswith("amx") for flag in machine.flags)
     cpu = "On this CPU without AMX" if lacks_amx else "On this CPU"
-    shares = [f"{_network_share(table):.0%}" for table in (wide, small)]
+    precision = next(e.precision for e in small.engines if e.precision != "int8")
+    shares = [f"{_network_share(table, precision):.0%}" for table in (wide, small)]
     yield from (
-        f"{cpu} the {_size(wide)} network is {shares[0]} of the time (bfloat16), so ratios against",
-        "peers are bounded by the network; with the small network the shares are as they are on",
-        f"machines whose network is four times faster: {_size(small)} is a quarter of the",
+        f"{cpu} the {_size(wide)} network is {shares[0]} of the time ({precision}), so ratios",
+        "against peers are bounded by the network; with the small network the shares are as they",
+        f"are on machines whose network is four times faster: {_size(small)} is a quarter of the",
         f"multiply-adds, and {shares[1]} of the time. No target is set for it.",
         "",
     )
@@ -154,9 +155,9 @@ def _size(table: PathTable) -> str:
     return table.network.partition(",")[0]
 
 
-def _network_share(table: PathTable) -> float:
-    """Of `predict` in bfloat16, 0..1."""
-    stages = next(e.stages_ms for e in table.engines if e.precision == "bfloat16")
+def _network_share(table: PathTable, precision: str) -> float:
+    """Of `predict`, 0..1."""
+    stages = next(e.stages_ms for e in table.engines if e.precision == precision)
     return stages["inference"] / sum(stages.values())
 
 
@@ -327,8 +328,11 @@ def _paths(table: PathTable) -> Iterator[str]:
         ),
     )
     notes = dict.fromkeys(f"\\* {row.name}: {row.why_not}" for row in rows if row.why_not)
-    left = [f"Left out: {x.name}, {x.precision}: {x.reason}" for x in table.left_out]
-    for line in (*notes, *left):
+    left: dict[tuple[str, str], list[str]] = {}
+    for x in table.left_out:
+        left.setdefault((x.precision, x.reason), []).append(x.name)
+    reasons = [f"Left out, {p}: {', '.join(names)}: {why}" for (p, why), names in left.items()]
+    for line in (*notes, *reasons):
         yield from (line, "")
 
 

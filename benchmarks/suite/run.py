@@ -22,7 +22,7 @@ from benchmarks.suite.kernels import (
     measure_preprocess,
     measure_upsample,
 )
-from benchmarks.suite.networks import Subjects, resized
+from benchmarks.suite.networks import Subject, Subjects, resized
 from benchmarks.suite.paths import Progress, measure_guided, measure_paths, precisions_of
 from benchmarks.suite.peers import MAKERS, PRECISIONS, Frame, Maker, Precision, bare
 from benchmarks.suite.results import (
@@ -50,7 +50,6 @@ from edgeseg.synthetic import street
 _PAPER = (("Cityscapes", 19, (1024, 512)), ("CamVid", 11, (960, 720)))
 _PEERS = ("torch", "onnxruntime", "openvino-model-api", "nncf")
 _STREET = 5
-SMALL_PRECISIONS: tuple[Precision, ...] = ("bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class _Job:
         cases = (
             (self.subjects.wide, wide, PRECISIONS, True),
             (self.subjects.packaged, packaged, PRECISIONS, True),
-            (self.subjects.small, wide, SMALL_PRECISIONS, False),
+            (self.subjects.small, wide, _fast(self.subjects.small), False),
         )
         tables = tuple(
             measure_paths(
@@ -228,6 +227,12 @@ class _Job:
         self.progress(part)
         started = perf_counter()
         return lambda: Run(self.begun, (perf_counter() - started) / 60, rounds)
+
+
+def _fast(subject: Subject) -> tuple[Precision, ...]:
+    """The narrower of the engine's floats on this CPU, and INT8 if it has that."""
+    *floats, last = precisions_of(subject)
+    return (last,) if last != "int8" else (floats[-1], last)
 
 
 def _costs(subjects: Subjects) -> tuple[CostRow, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.suite.peers import PRECISIONS
 from benchmarks.suite.results import KernelRow, LiveRow, PathTable, Ratio, Results
 from benchmarks.timing import Times
 
@@ -63,6 +64,8 @@ def _paths(table: PathTable) -> Iterator[Verdict]:
     where = f"{table.network} network, {table.frame} frame"
     rows = {(row.name, row.precision): row for row in table.rows}
     engines = {engine.precision: engine for engine in table.engines}
+    left_out = {left.precision for left in table.left_out}
+    wanted = [p for p in PRECISIONS if p in engines or p in left_out]
     for precision, limit in _OVERHEAD.items():
         engine = engines.get(precision)
         yield _verdict(
@@ -74,7 +77,7 @@ def _paths(table: PathTable) -> Iterator[Verdict]:
     for precision, engine in engines.items():
         yield _steady(f"p99 ≤ {_STEADY} × p50 of predict, {precision}", where, engine.steady)
     for name, times in _TIMES_SLOWER.items():
-        for precision in engines:
+        for precision in wanted:
             row = rows.get((name, precision))
             if row is None and not _expected(table, name, precision):
                 continue
@@ -84,7 +87,7 @@ def _paths(table: PathTable) -> Iterator[Verdict]:
                 row and row.to_ours,
                 lambda value, times=times: value >= times,
             )
-    for precision in engines:
+    for precision in wanted:
         others = [r for r in table.rows if r.precision == precision and r.name != "edgeseg"]
         ratios = {row.name: row.to_ours for row in others}
         yield _ahead(f"ahead of every other, {precision}", where, ratios)

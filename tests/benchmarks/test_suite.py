@@ -12,13 +12,24 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.counts import macs
+from benchmarks.suite import paths, peers
 from benchmarks.suite.__main__ import main
 from benchmarks.suite.counts import parameters, preprocess_bytes, upsample_bytes
 from benchmarks.suite.instructions import CASES, Count, Counts, write_counts
 from benchmarks.suite.kernels import nv12
 from benchmarks.suite.networks import Subject, resized, subject, write_engine_of
 from benchmarks.suite.paths import AGREES, agreement, measure_paths
-from benchmarks.suite.peers import MAKERS, Maker, Missing, Peer, make_peers, ours
+from benchmarks.suite.peers import (
+    MAKERS,
+    NO_BFLOAT16,
+    Maker,
+    Missing,
+    Peer,
+    Precision,
+    computes_in_bfloat16,
+    make_peers,
+    ours,
+)
 from benchmarks.suite.report import write_report
 from benchmarks.suite.results import (
     PathTable,
@@ -46,6 +57,7 @@ pytestmark = pytest.mark.timeout(900)  # a whole run, if a small one, also on a 
 # Compiling takes PyTorch minutes; it is the eager peer's function, and the suite checks it itself.
 QUICK = tuple(maker for maker in MAKERS if maker.name != "PyTorch compiled")
 OPENVINO = tuple(maker for maker in MAKERS if maker.name == "OpenVINO in one graph")
+FLOATS: tuple[Precision, ...] = ("float32", *(("bfloat16",) if computes_in_bfloat16() else ()))
 
 
 def network(guided: bool, classes: int) -> STDCSeg:
@@ -160,12 +172,16 @@ FRAME = street(5, 320, 640).frame
 
 
 def test_every_installed_peer_agrees(small: Subject) -> None:
-    expected = {p: ours(small, p, 1).labels(FRAME) for p in ("float32", "bfloat16")}
+    expected = {p: ours(small, p, 1).labels(FRAME) for p in FLOATS}
     assert len(np.unique(expected["float32"])) > 3
     agreed = []
     for peer in make_peers(small, FRAME, 1, QUICK):
         if isinstance(peer, Missing):
-            assert "not installed" in peer.reason or peer.precision == "int8", peer
+            assert (
+                peer.precision == "int8"
+                or "not installed" in peer.reason
+                or (peer.precision not in FLOATS and peer.reason == NO_BFLOAT16)
+            ), peer
             continue
         labels = peer.labels(FRAME)
         assert labels.dtype == np.uint8, peer.name
@@ -211,7 +227,20 @@ def test_a_missing_a_broken_and_a_wrong_peer_stop_nothing(small: Subject) -> Non
     assert "no such kernel" in reasons["broken"]
     assert "agree" in reasons["wrong"]
     assert [row.name for row in table.rows].count("OpenVINO in one graph") == 1
-    assert [engine.precision for engine in table.engines] == ["float32", "bfloat16"]
+    assert tuple(engine.precision for engine in table.engines) == FLOATS
+
+
+def test_a_cpu_without_bfloat16_stops_nothing(
+    small: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (paths, peers):
+        monkeypatch.setattr(module, "computes_in_bfloat16", lambda: False)
+    table = measure_paths(
+        small, FRAME, threads=1, rounds=2, progress=lambda what: None, makers=OPENVINO
+    )
+    assert [engine.precision for engine in table.engines] == ["float32"]
+    assert [row.precision for row in table.rows] == ["float32", "float32"]
+    assert {left.precision: left.reason for left in table.left_out}["bfloat16"] == NO_BFLOAT16
 
 
 # ------------------------------------------------------------------------------------------ report
@@ -270,9 +299,9 @@ def test_a_tiny_run_gives_a_complete_report(results: Results, tmp_path: Path) ->
         assert expected in page, expected
     assert [table.judged for table in results.paths.tables] == [True, True, False]
     assert [{row.precision for row in table.rows} for table in results.paths.tables] == [
-        {"float32", "bfloat16"},  # calibration=0
-        {"float32", "bfloat16", "int8"},
-        {"bfloat16"},
+        {*FLOATS},  # calibration=0
+        {*FLOATS, "int8"},
+        {FLOATS[-1]},
     ]
     assert [(row.classes, row.size) for row in results.accuracy.costs] == [
         *[(19, "1024×512")] * 2,
