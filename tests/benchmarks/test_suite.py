@@ -384,7 +384,7 @@ def test_ahead_and_never_slower_take_the_whole_interval(
     rows = tuple(r if r.name == "edgeseg" else replace(r, to_ours=ratio) for r in table.rows)
     ahead = only(results, replace(table, rows=rows))
     seen = [v for v in verdicts(ahead) if v.target.startswith("ahead of every other")]
-    assert {v.outcome for v in seen} == {outcome}
+    assert {v.outcome for v in seen} - {"not measured"} == {outcome}  # bfloat16, where it lacks
     streams = replace(results.streams, rows=(replace(results.streams.rows[0], ratio=ratio),))
     judged = verdicts(replace(results, streams=streams))
     assert [v.outcome for v in judged if "never slower" in v.target] == [outcome]

@@ -6,30 +6,33 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 from edgeseg.engine_file import FloatWeights
+from edgeseg.export.program import fold_batch_norms
+from edgeseg.models import STDCSeg
 from edgeseg.ops import decomposition_table
 
 _SMALL = 4096  # elements; smaller constants (scales, shapes, biases) stay float32: nothing to gain
 
 
-def to_onnx(model: nn.Module, height: int, width: int, weights: FloatWeights) -> bytes:
+def to_onnx(model: STDCSeg, height: int, width: int, weights: FloatWeights) -> bytes:
     """Export an evaluation-mode network: "image" 1×3×h×w float32 -> "logits" 1×K×h/8×w/8 float32.
 
     Args:
-        model: the network; exported as it computes in evaluation mode.
+        model: the network; exported as it computes in evaluation mode, and not changed.
         height: height of the input in pixels.
         width: width of the input in pixels.
         weights: number format of the stored weights; arithmetic is float32 either way, a backend
             may choose to compute in less.
     """
     image = torch.zeros(1, 3, height, width)
-    exported = torch.export.export(model.eval(), (image,))
-    exported = exported.run_decompositions(decomposition_table())
-    program = torch.onnx.export(
-        exported, input_names=["image"], output_names=["logits"], dynamo=True, verbose=False
-    )
+    network = fold_batch_norms(model).requires_grad_(False)  # a smaller graph: twice as fast
+    with torch.no_grad():
+        exported = torch.export.export(network, (image,))
+        exported = exported.run_decompositions(decomposition_table())
+        program = torch.onnx.export(
+            exported, input_names=["image"], output_names=["logits"], dynamo=True, verbose=False
+        )
     assert program is not None
     proto = program.model_proto
     _strip_debug_information(proto)
