@@ -92,10 +92,11 @@ def recovered(manifest: Manifest, path: Path) -> STDCSeg:
     norms = {name: module for name, module in model.named_modules() if _is_norm(module)}
     state = model.state_dict()
     for name, weight in weights.items():
+        convolution, _, kind = name.rpartition(".")
         if name in state:
             state[name] = weight
-        elif name.endswith(".weight_bias"):
-            _fold(state, norms, name.removesuffix(".weight_bias"), weight)
+        elif kind in ("bias", "weight_bias"):  # folded by edgeseg, or by ONNX Script's optimiser
+            _fold(state, norms, convolution, weight)
     model.load_state_dict(state)
     return model
 
