@@ -114,7 +114,9 @@ def test_a_header_is_plain_ascii(tiny_engine: Path) -> None:
     assert cpp_header(manifest, "engine").isascii()
 
 
-@pytest.mark.parametrize("namespace", ["", "1st", "a b", "a::", "a{}", "x;", "é", "a:b", "class", "robot::int"])
+@pytest.mark.parametrize(
+    "namespace", ["", "1st", "a b", "a::", "a{}", "x;", "é", "a:b", "class", "robot::int"]
+)
 def test_what_is_no_namespace_is_refused(namespace: str, tiny_engine: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is no C\+\+ name; .* like robot::front"):
         unpack_engine(tiny_engine, tmp_path / "out", namespace=namespace)

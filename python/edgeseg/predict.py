@@ -90,10 +90,11 @@ class Tally:
         frames = self.frames
         if frames == 0:
             raise InputError(_NO_FRAME)
+        times = [timings.stages() for timings in self._timings]
         stages = {}
-        for stage in ("preprocess", "inference", "upsample_argmax", "total"):
-            times = [getattr(timings, stage) for timings in self._timings]
-            stages[stage] = StageTimes(*(float(p) for p in np.percentile(times, [50, 99])))
+        for stage in times[0]:
+            of_stage = [frame[stage] for frame in times]
+            stages[stage] = StageTimes(*(float(p) for p in np.percentile(of_stage, [50, 99])))
         return Report(
             runtime=self._runtime,
             frames=frames,

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import _core
-from edgeseg.arguments import check_number
 from edgeseg.errors import InputError
 from edgeseg.files import cannot_write, replacing
-from edgeseg.runtime.outlines import Part, outline, parts
+from edgeseg.runtime.outlines import Part, checked_limits, outline, parts
 
 if TYPE_CHECKING:
     from edgeseg.runtime.result import Result
@@ -43,8 +42,7 @@ def annotate(
     result: Result, image_id: int, first_id: int, *, min_area: float = 0.0, simplify: float = 0.0
 ) -> Iterator[dict[str, Any]]:
     """See `Result.coco`; ids count up from `first_id`."""
-    min_area = check_number("min_area", min_area, 0)
-    simplify = check_number("simplify", simplify, 0, 1_000_000)
+    min_area, simplify = checked_limits(min_area, simplify)
     found = parts(result.labels, len(result.classes), min_area)
     for annotation_id, part in enumerate(found, first_id):
         exterior, holes = outline(part, simplify)

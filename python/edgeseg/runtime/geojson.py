@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.arguments import check_number
 from edgeseg.errors import InputError
-from edgeseg.runtime.outlines import Ring, outline, parts
+from edgeseg.runtime.outlines import Ring, checked_limits, outline, parts
 
 if TYPE_CHECKING:
     from edgeseg.runtime.result import Result
@@ -27,8 +26,7 @@ def feature_collection(
     transform: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """See `Result.geojson`."""
-    min_area = check_number("min_area", min_area, 0)
-    simplify = check_number("simplify", simplify, 0, 1_000_000)
+    min_area, simplify = checked_limits(min_area, simplify)
     matrix = None if transform is None else _matrix(transform)
     features = []
     for part in parts(result.labels, len(result.classes), min_area):

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.arguments import check_number
+
 Ring = NDArray[np.int32]
 """n×2, n ≥ 3: (x, y) of the corners of a closed line; the first one is not repeated."""
 
@@ -42,6 +44,18 @@ class Part:
         """Mean of an H×W image over the part."""
         x, y, width, height = self.box
         return float(image[y : y + height, x : x + width][self.mask != 0].mean())
+
+
+def checked_limits(min_area: float, simplify: float) -> tuple[float, float]:
+    """What `Result`'s outlines take as arguments.
+
+    Raises:
+        InputError: one is negative, or not a number.
+    """
+    return (
+        check_number("min_area", min_area, 0),
+        check_number("simplify", simplify, 0, 1_000_000),
+    )
 
 
 def parts(labels: NDArray[np.uint8], classes: int, min_area: float = 0) -> Iterator[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,6 +21,7 @@ from edgeseg.runtime import coco
 from edgeseg.runtime.frames import Frame
 from edgeseg.runtime.geojson import feature_collection
 from edgeseg.runtime.legend import draw_legend
+from edgeseg.runtime.outlines import checked_limits
 
 if TYPE_CHECKING:
     from edgeseg.runtime.gpu import DeviceFrame
@@ -40,6 +41,10 @@ class Timings:
     def total(self) -> float:
         """From the frame in memory to the label map, waiting for other frames left out."""
         return self.preprocess + self.inference + self.upsample_argmax
+
+    def stages(self) -> dict[str, float]:
+        """All of them by name, in order, then the total."""
+        return {**asdict(self), "total": self.total}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +220,7 @@ class Result:
         Raises:
             InputError: an argument is negative, or not a number.
         """
-        min_area = check_number("min_area", min_area, 0)
-        simplify = check_number("simplify", simplify, 0, 1_000_000)
+        min_area, simplify = checked_limits(min_area, simplify)
         found = []
         for class_id in np.flatnonzero(self._counts()).tolist():
             mask = (self.labels == class_id).view(np.uint8)

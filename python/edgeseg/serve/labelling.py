@@ -177,8 +177,7 @@ def facts(result: Result) -> dict[str, Any]:
 
 def stages(timings: Timings) -> dict[str, float]:
     """Milliseconds of each stage, in order, and their total."""
-    names = ("preprocess", "inference", "upsample_argmax", "total")
-    return {name: round(getattr(timings, name), 3) for name in names}
+    return {name: round(ms, 3) for name, ms in timings.stages().items()}
 
 
 def _json(value: dict[str, Any]) -> bytes:
