@@ -88,8 +88,25 @@ def _missing() -> dict[str, str]:
     return missing
 
 
+_LONGEST = (
+    "docs/test_pages.py",
+    "benchmarks/test_suite.py",
+    "test_train_processes.py",
+    "export/test_aoti.py",
+    "export/test_quantize.py",
+    "test_archive.py",
+    "kernels/test_cuda.py",
+    "test_cpp_package.py",
+    "stress/test_stress.py",
+    "test_cli.py",
+)
+"""Modules of half a minute and more, from tests/: first, so that no process waits for one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what cannot run here."""
+    """Long modules first; skip what cannot run here."""
+    rank = {Path(__file__).parent / name: i for i, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     for marker, reason in _missing().items():
         for item in items:
             if item.get_closest_marker(marker):
