@@ -142,6 +142,7 @@ SHRINKS: tuple[tuple[str, str, str], ...] = (
     (r"^pip install .*$", "true", "the tests' environment has it"),
     (r"^edgeseg train [^#\n]*", r"\g<0> --iterations 2 --set batch_size=2 ", "two steps"),
     (r"(?<=--size )(320x240|640x480|960x720|1024x512)", "96x64", "small networks"),
+    (r"^edgeseg train camvid[^#\n]*", r"\g<0> --size 96x64 ", "small crops"),
     (r"--encoder clip-rn50", r"\g<0> --encoder-weights clip.pt", "no download"),
     (r"^edgeseg text --dataset [^#\n]*", r"\g<0> --weights clip.pt ", "no download"),
     (r"^edgeseg bench [^#\n]*", r"\g<0> --seconds 0.2 ", "a glance"),
