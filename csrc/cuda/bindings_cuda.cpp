@@ -6,7 +6,6 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <climits>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -62,14 +61,14 @@ void check_pointer(const char* name, Pointer pointer, int alignment = 1) {
     }
 }
 
-// Extents positive and within an int; what is written has no two elements at one place, as far as
-// single strides tell.
+// Extents within what the kernels are written for; what is written has no two elements at one
+// place, as far as single strides tell.
 template <std::size_t kAxes>
 void check_view(const char* name, const Axes<kAxes>& shape, const Axes<kAxes>& strides,
                 bool written) {
     for (std::size_t axis = 0; axis < kAxes; ++axis) {
-        if (shape[axis] < 1 || shape[axis] > INT_MAX) {
-            fail(name, text("shape", shape), "positive extents");
+        if (shape[axis] < 1 || shape[axis] > kMostExtent) {
+            fail(name, text("shape", shape), "extents of 1 to " + std::to_string(kMostExtent));
         }
         if (strides[axis] < (written && shape[axis] > 1 ? 1 : 0)) {
             fail(name, text("strides", strides) + " for " + text("shape", shape),
@@ -104,8 +103,9 @@ void check_row_stride(const char* name, std::int64_t stride, std::int64_t row) {
 Frame check_frame(Pointer data, const Axes<2>& shape, std::int64_t row_stride, PixelFormat format) {
     check_pointer("frame", data);
     const auto [height, width] = shape;
-    if (height < 1 || width < 1 || height > INT_MAX || width > INT_MAX / 4) {
-        fail("frame", text("shape", shape), "a positive height and width");
+    if (height < 1 || width < 1 || height > kMostExtent || width > kMostExtent) {
+        fail("frame", text("shape", shape),
+             "a height and width of 1 to " + std::to_string(kMostExtent));
     }
     const bool nv12 = format == PixelFormat::nv12;
     if (nv12 && (height % 2 != 0 || width % 2 != 0)) {
@@ -141,7 +141,7 @@ void bind_score_map_concat(Pointer features, const Axes<4>& shape, const Axes<4>
     const DType type = check_dtype("dtype", dtype, false);
     const Tensor input = check_tensor("features", features, type, shape, strides, false);
     check_pointer("text", text_rows, sizeof(float));
-    if (classes < 1 || classes > INT_MAX - input.c) {
+    if (classes < 1 || classes > kMostExtent - input.c) {
         fail("classes", std::to_string(classes), "at least 1");
     }
     const Tensor output = check_tensor(

@@ -460,6 +460,7 @@ GOOD = {
 BAD = [
     ("preprocess", {"frame": 0}, "frame: found address 0, expected a device pointer"),
     ("preprocess", {"frame_shape": (0, 10)}, r"frame: found shape \(0, 10\)"),
+    ("preprocess", {"frame_shape": (2**24 + 1, 10)}, "frame: .* width of 1 to 16777216"),
     ("preprocess", {"frame_row_stride": 29}, "frame_row_stride: found 29, .* 30 bytes"),
     ("preprocess", {"pixel_format": "yuv"}, 'pixel_format: found "yuv"'),
     ("preprocess", {"pixel_format": "nv12", "frame_shape": (7, 10)}, "frame: .* even"),
@@ -475,8 +476,10 @@ BAD = [
     ("score_map_concat", {"classes": 2**31}, "classes: "),
     ("score_map_concat", {"text": ADDRESS + 2}, "text: found address"),
     ("score_map_concat", {"shape": (1, 8, -2, 3)}, "features: found shape"),
+    ("score_map_concat", {"shape": (1, 8, 2**24 + 1, 3)}, "features: .* of 1 to 16777216"),
     ("score_map_concat", {"strides": (48, 6, -3, 1)}, "features: found strides"),
     ("upsample_argmax", {"shape": (1, 255, 2, 3)}, "logits: found 255 classes"),
+    ("upsample_argmax", {"labels_shape": (1, 8, 2**24 + 1)}, "labels: .* of 1 to 16777216"),
     ("upsample_argmax", {"labels_shape": (2, 8, 9)}, "labels: .* one image for each"),
     ("upsample_argmax", {"labels_strides": (144, 18, 2)}, "labels: .* contiguous rows"),
     ("upsample_argmax", {"source": (0.0, 0.0, -1.0, 2.0)}, "source: .*not negative"),
