@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,8 @@ def find_folder(root: Path, split: str, table: ClassTable | None) -> Split:
 
     Raises:
         InputError: Folders, partner files or class names are missing, or ``dataset.toml`` is wrong.
-            Without class names the message lists the label values that occur.
+            Without class names the message lists the label values that occur, and the colours
+            where labels are pictures in colours and ``dataset.toml`` tells of none.
     """
     path = root / DESCRIPTION
     about = _read_description(path) if path.exists() else None
@@ -113,6 +114,9 @@ def find_folder(root: Path, split: str, table: ClassTable | None) -> Split:
             "change the ids)"
         )
     pairs = pair_files(image_of, label_of)
+    told_of_colours = about is not None and not all(isinstance(v, int) for v in about.values)
+    if holds_colours(pairs[0].labels) and not told_of_colours:  # the others will be like it
+        raise InputError(_ask_for_colours(path, label_of.values()))
     if about is not None:
         palette = about.palette or distinct_colours(len(about.names))
         try:
@@ -210,10 +214,8 @@ def _id_coding(names: tuple[str, ...], ignored: tuple[int, ...] = ()) -> Coding:
     )
 
 
-def _ask_for_names(path: Path, labels: Collection[Path]) -> str:
-    """What to write, and what the labels hold."""
-    if any(map(holds_colours, labels)):
-        return _ask_for_colours(path, labels)
+def _ask_for_names(path: Path, labels: Iterable[Path]) -> str:
+    """What to write, and the values that the labels hold."""
     counts = _count_values(labels, in_colours=False)
     values = sorted(counts.keys() - {IGNORE})
     occurring = first_few((f"{v} ({counts[v]:,} pixels)" for v in sorted(counts)), limit=30)
@@ -236,13 +238,14 @@ def _ask_for_names(path: Path, labels: Collection[Path]) -> str:
 
 
 def _ask_for_colours(path: Path, labels: Iterable[Path]) -> str:
+    """What to write, and the colours that the labels hold."""
     counts = _count_values(labels, in_colours=True).most_common()
     names = {f'"#{colour:06x}"': f"NAME{i}" for i, (colour, _) in enumerate(counts)}
     occurring = first_few((f"#{c:06x} ({count:,} pixels)" for c, count in counts), limit=30)
     return (
-        f"{path.parent} has no class names; its labels are pictures in the colours {occurring}. "
-        f"To go on, write {path} with {_names_and_values(names)}; what is no class goes into "
-        'ignore = ["#rrggbb"]'
+        f"the labels of {path.parent} are pictures in the colours {occurring}, and nothing says "
+        f"which colour is which class. To go on, write {path} with {_names_and_values(names)}; "
+        'what is no class goes into ignore = ["#rrggbb"]'
     )
 
 

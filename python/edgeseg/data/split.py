@@ -90,12 +90,7 @@ def read_values(path: Path, *, in_colours: bool = False) -> NDArray[Any]:
             if picture.mode not in (_COLOUR_MODES if in_colours else _GREY_MODES):
                 raise InputError(
                     f"{path} is a picture of mode {picture.mode}; expected "
-                    + (
-                        "colours"
-                        if in_colours
-                        else "one channel of label values, not colours; say in dataset.toml which "
-                        'colour is which class: values = { "#804080" = "road" }'
-                    )
+                    + ("colours" if in_colours else "one channel of label values, not colours")
                 )
             if not in_colours:
                 values = np.asarray(picture)
