@@ -99,6 +99,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResul
     return output, result
 
 
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_bfloat16_is_taken_where_the_cpu_has_it(
+    native: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Imitated, it makes training ten times slower; the recipes for CPUs leave it to the CPU."""
+    assert {PRESETS[name].precision for name in PRESETS if name.endswith("-cpu")} == {"auto"}
+    monkeypatch.setattr(edgeseg.train, "cpu_computes_in_bfloat16", lambda: native)
+    config = replace(CONFIG, precision="auto", iterations=1, warmup=0)
+    run(tmp_path, config)
+    assert load_checkpoint(tmp_path / "last.pt").training["config"]["precision"] == precision
+
+
 def test_loss_falls_and_the_network_learns(finished: tuple[Path, TrainResult]) -> None:
     output, result = finished
     events = EventAccumulator(str(output / "curves"))

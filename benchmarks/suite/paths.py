@@ -18,13 +18,13 @@ from benchmarks.suite.peers import (
     Peer,
     Precision,
     bare,
-    computes_in_bfloat16,
     make_peers,
 )
 from benchmarks.suite.results import EngineOnly, GuidedRow, Left, PathRow, PathTable, Ratio
 from benchmarks.timing import Times, interleaved
 
 import edgeseg
+from edgeseg.machine import cpu_computes_in_bfloat16
 from edgeseg.runtime import Timings
 
 AGREES = 0.99
@@ -63,7 +63,7 @@ def precisions_of(subject: Subject) -> tuple[Precision, ...]:
     lacking = set()
     if "openvino-int8" not in subject.files:
         lacking.add("int8")
-    if not computes_in_bfloat16():
+    if not cpu_computes_in_bfloat16():
         lacking.add("bfloat16")
     return tuple(p for p in PRECISIONS if p not in lacking)
 

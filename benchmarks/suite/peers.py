@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.bench import bare_engine
+from edgeseg.machine import cpu_computes_in_bfloat16
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
@@ -64,7 +65,7 @@ class Maker:
 
     def missing(self, subject: Subject, precision: Precision) -> str | None:
         """Why this machine cannot make it, or None."""
-        if precision == "bfloat16" and not computes_in_bfloat16():
+        if precision == "bfloat16" and not cpu_computes_in_bfloat16():
             return NO_BFLOAT16
         if find_spec(self.module) is None:
             return f"{self.package} is not installed; pip install '.[peers]'"
@@ -74,12 +75,6 @@ class Maker:
         ):
             return f"the engine has no INT8 network that {self.name} reads"
         return None
-
-
-def computes_in_bfloat16() -> bool:
-    """Whether this CPU does; others imitate it, at a price that nobody would pay."""
-    capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "BF16" in capabilities
 
 
 def ours(subject: Subject, precision: Precision, threads: int) -> Peer:

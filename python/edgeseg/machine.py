@@ -29,6 +29,14 @@ class Gpu:
     driver: str
 
 
+def cpu_computes_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; imitated, training takes ten times as long."""
+    import openvino as ov
+
+    capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
+
+
 def gpus() -> tuple[Gpu, ...]:
     """CUDA devices of this machine; () without a driver, a device or cuda-bindings. Never raises.
 

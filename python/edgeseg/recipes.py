@@ -70,7 +70,8 @@ class TrainConfig:
         ema_decay: Of the moving average of the weights, which is then what is evaluated and
             exported; 0 keeps none.
         seed: Of initialisation, order, augmentation and dropout.
-        precision: Lightning Fabric's name.
+        precision: Lightning Fabric's name; "auto" is "bf16-mixed" on a device that computes in
+            bfloat16, else "32-true".
         channels_last: Memory format of images and weights.
         eval_every: Iterations between validations.
         save_every: Iterations between writes of ``last.pt``.
@@ -110,7 +111,7 @@ class TrainConfig:
     min_lr: float = 1e-6
     ema_decay: float = 0.0
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     channels_last: bool = True
     eval_every: int = 1000
     save_every: int = 1000
@@ -235,7 +236,7 @@ _CAMVID_CPU = TrainConfig(
     backbone_lr_scale=1.0,
     warmup=50,
     ema_decay=0.99,
-    precision="bf16-mixed",
+    precision="auto",
     eval_every=100,
     save_every=50,
     log_every=20,

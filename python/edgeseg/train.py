@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from edgeseg.errors import CheckpointError, ConfigError, OutputError, TrainingEr
 from edgeseg.evaluate import Scores, evaluate_network
 from edgeseg.files import make_folder
 from edgeseg.losses import class_weights, segmentation_loss
+from edgeseg.machine import cpu_computes_in_bfloat16
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.optimization import (
     learning_rate,
@@ -260,12 +261,14 @@ def train(
             "(--set backbone_lr_scale=0.1)"
         )
     _check_shares(config.batch_size, devices * nodes)
+    precision = _fastest(accelerator) if config.precision == "auto" else config.precision
+    config = replace(config, precision=precision)  # which the checkpoints then tell
     try:
         fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            precision=config.precision,
+            precision=precision,
             loggers=TensorBoardLogger(output, name="curves", version=""),
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
@@ -553,6 +556,14 @@ def _trainee(
     if config.class_balance:
         weights = class_weights(data.labels, len(names), config.class_balance)
     return Trainee(STDCSeg(shape, vectors), prompt, config, weights), provenance
+
+
+def _fastest(accelerator: str) -> Literal["32-true", "bf16-mixed"]:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = cpu_computes_in_bfloat16()
+    return "bf16-mixed" if native else "32-true"
 
 
 def _text_of(init: Checkpoint | None) -> TextEmbeddings:

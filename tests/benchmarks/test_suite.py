@@ -26,7 +26,6 @@ from benchmarks.suite.peers import (
     Missing,
     Peer,
     Precision,
-    computes_in_bfloat16,
     make_peers,
     ours,
 )
@@ -48,6 +47,7 @@ from benchmarks.suite.verdict import verdicts
 from benchmarks.timing import Times, interleaved, paired_ratio_interval, ratio_interval
 
 from edgeseg.errors import InputError
+from edgeseg.machine import cpu_computes_in_bfloat16
 from edgeseg.models import STDCSeg, STDCSegConfig
 from edgeseg.runtime import packaged_engine
 from edgeseg.synthetic import street
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.timeout(900)  # a whole run, if a small one, also on a 
 # Compiling takes PyTorch minutes; it is the eager peer's function, and the suite checks it itself.
 QUICK = tuple(maker for maker in MAKERS if maker.name != "PyTorch compiled")
 OPENVINO = tuple(maker for maker in MAKERS if maker.name == "OpenVINO in one graph")
-FLOATS: tuple[Precision, ...] = ("float32", *(("bfloat16",) if computes_in_bfloat16() else ()))
+FLOATS: tuple[Precision, ...] = ("float32", *(("bfloat16",) if cpu_computes_in_bfloat16() else ()))
 
 
 def network(guided: bool, classes: int) -> STDCSeg:
@@ -234,7 +234,7 @@ def test_a_cpu_without_bfloat16_stops_nothing(
     small: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (paths, peers):
-        monkeypatch.setattr(module, "computes_in_bfloat16", lambda: False)
+        monkeypatch.setattr(module, "cpu_computes_in_bfloat16", lambda: False)
     table = measure_paths(
         small, FRAME, threads=1, rounds=2, progress=lambda what: None, makers=OPENVINO
     )
