@@ -111,6 +111,15 @@ def test_bfloat16_is_taken_where_the_cpu_has_it(
     assert load_checkpoint(tmp_path / "last.pt").training["config"]["precision"] == precision
 
 
+def test_a_plain_network_has_no_loss_of_a_score_map(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, text_guidance=None, iterations=1, warmup=0), text=None)
+    events = EventAccumulator(str(tmp_path / "curves"))
+    events.Reload()
+    terms = {tag for tag in events.Tags()["scalars"] if tag.startswith("train/")}
+    assert "train/score" not in terms
+    assert {"train/head", "train/auxiliary", "train/detail"} <= terms
+
+
 def test_loss_falls_and_the_network_learns(finished: tuple[Path, TrainResult]) -> None:
     output, result = finished
     events = EventAccumulator(str(output / "curves"))

@@ -187,7 +187,7 @@ class Trainee(nn.Module):
             labels: N×H×W int64, 255 = no class.
 
         Returns:
-            The total, and its terms without gradient.
+            The total, and its terms without gradient; "score" only where there is a score map.
         """
         with torch.autocast(images.device.type, enabled=False):
             text = self.text_embeddings()
@@ -202,7 +202,10 @@ class Trainee(nn.Module):
                 class_weights=self.class_weights,
                 temperature=self.log_temperature.exp(),
             )
-        return losses.total, {name: value.detach() for name, value in vars(losses).items()}
+        terms = {name: value.detach() for name, value in vars(losses).items()}
+        if output.score_map is None:
+            del terms["score"]
+        return losses.total, terms
 
 
 @dataclass(frozen=True)
