@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edgeseg.classes import IGNORE
 from edgeseg.data.memory import available_memory
-from edgeseg.data.split import Coding, Pair, Split, first_few, read_values
+from edgeseg.data.split import UNREADABLE, Coding, Pair, Split, first_few, read_values
 from edgeseg.errors import InputError
 from edgeseg.images import read_image
 
@@ -166,5 +166,5 @@ def _size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as picture:
             return picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None

@@ -20,7 +20,9 @@ LABEL_SUFFIXES = frozenset({".png"})
 
 _UNKNOWN = MAX_CLASSES  # in lookup tables only: no class has this id
 _GREY_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's; P gives a palette's indices
-_COLOUR_MODES = ("RGB", "RGBA", "P")
+_COLOUR_MODES = ("RGB", "RGBA")
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises of a file that is no picture, or a broken one."""
 
 Colour = tuple[int, int, int]
 """R, G, B in 0..255."""
@@ -87,7 +89,7 @@ def read_values(path: Path, *, in_colours: bool = False) -> NDArray[Any]:
     """
     try:
         with Image.open(path) as picture:
-            if picture.mode not in (_COLOUR_MODES if in_colours else _GREY_MODES):
+            if picture.mode not in ((*_COLOUR_MODES, "P") if in_colours else _GREY_MODES):
                 raise InputError(
                     f"{path} is a picture of mode {picture.mode}; expected "
                     + ("colours" if in_colours else "one channel of label values, not colours")
@@ -98,7 +100,7 @@ def read_values(path: Path, *, in_colours: bool = False) -> NDArray[Any]:
             rgb = np.asarray(picture.convert("RGB")).astype(np.int32)
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path} cannot be decoded ({error}); copy the whole file again"
         ) from error
@@ -109,8 +111,8 @@ def holds_colours(path: Path) -> bool:
     """Whether a label file is a picture in colours; a palette's indices are values."""
     try:
         with Image.open(path) as picture:
-            return picture.mode in ("RGB", "RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return picture.mode in _COLOUR_MODES
+    except UNREADABLE:
         return False  # whoever reads it says why
 
 
